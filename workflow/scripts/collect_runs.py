@@ -1,0 +1,172 @@
+"""Collect the runs of a study into two tables, and refuse results that are not what it asks for.
+
+    python workflow/scripts/collect_runs.py --study results/quickstart/study.json \
+        --out-curves results/quickstart/curves.csv --out-runs results/quickstart/runs.csv
+
+Reads runs/<run>/run.json and history.csv beside study.json. curves.csv has a row a run and epoch,
+runs.csv a row a run. A run that failed or has left nothing is a row of runs.csv with its reason.
+"""
+
+import argparse
+import csv
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from normres.errors import InputError, run_command
+from normres.files import read_json, replacing
+from normres.tables import axis_text, read_study
+
+HISTORY = (
+    "epoch train_loss test_loss test_correct test_accuracy train_eval_loss train_eval_accuracy "
+    "validation_loss validation_accuracy first_conv_grad_norm last_conv_grad_norm train_seconds "
+    "eval_seconds images_per_second"
+).split()
+OUTCOME = ["best_epoch", "best_test_accuracy", "best_chosen_on", "seconds_per_epoch"]
+ENVIRONMENT = ["device_name", "precision", "cpu_threads"]
+
+Row = dict[str, Any]
+
+
+def collect(study: dict[str, Any], folder: Path) -> tuple[list[Row], list[Row]]:
+    """Read all runs of `study` from `folder`/runs; return the rows of curves.csv and of runs.csv.
+
+    Raises InputError where results were made under another specification, fingerprint or data
+    than the study asks for, and where the files of a run contradict each other.
+    """
+    curves, runs, stale, data = [], [], [], {}
+    for expected in study["runs"]:
+        place = folder / "runs" / expected["run"]
+        key = {"model": expected["model"], "norm": expected["norm"]}
+        key |= {axis: axis_text(value) for axis, value in expected["axes"].items()}
+        key |= {"seed": expected["seed"]}
+        if not (place / "run.json").exists():
+            reason = f"no results: {place / 'run.json'} does not exist"
+            runs.append({"run": expected["run"], **key, "status": "failed", "reason": reason})
+            continue
+        found = read_json(place / "run.json")
+        if difference := "; ".join(differences(expected, found)):
+            stale.append((place, difference))
+            continue
+        if checksum := (found.get("data") or {}).get("checksum"):
+            data.setdefault(checksum, place)
+        history = read_history(place, found)
+        curves += [{**key, "status": found["status"], **epoch} for epoch in history]
+        runs.append({"run": expected["run"], **key, **outcome(found, history)})
+    if stale:
+        raise InputError(stale_message(stale, len(study["runs"])))
+    refuse_mixed_data(data)
+    return curves, runs
+
+
+def differences(expected: Row, found: Row) -> Iterator[str]:
+    """Say in what the specification and fingerprint of a run differ from those expected."""
+    wanted, made = (flatten(entry.get("specification") or {}) for entry in (expected, found))
+    for key in sorted(wanted.keys() | made.keys()):
+        if key not in made or key not in wanted or wanted[key] != made[key]:
+            old, new = (
+                json.dumps(values[key]) if key in values else "not set" for values in (made, wanted)
+            )
+            yield f"{key} was {old}, the study asks {new}"
+    if expected["fingerprint"] != found.get("fingerprint"):
+        yield "fingerprint: the code that can change its numbers was another"
+
+
+def flatten(values: Row, prefix: str = "") -> Row:
+    """Flatten nested maps to dotted keys, so that a difference is named where it is."""
+    flat = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def stale_message(stale: list[tuple[Path, str]], total: int) -> str:
+    """One line that names the stale runs, what differs in the first and how to redo them."""
+    place, difference = stale[0]
+    others = f"; {len(stale)} of {total} runs are stale" if len(stale) > 1 else ""
+    folders = " ".join(shlex.quote(str(folder)) for folder, _ in stale[:10])
+    more = " ... (and so on)" if len(stale) > 10 else ""
+    return (
+        f"{place / 'run.json'}: stale results: {difference}{others}. "
+        f"To redo: rm -r {folders}{more}, then run snakemake again"
+    )
+
+
+def refuse_mixed_data(data: dict[str, Path]) -> None:
+    """Raise InputError if runs of one study were trained on different data."""
+    if len(data) > 1:
+        (first, place), (second, other) = list(data.items())[:2]
+        raise InputError(
+            f"{other / 'run.json'}: data.checksum is {second}, but {first} in {place / 'run.json'}; "
+            "the runs of a study share one data set: rm -r the older one, then run snakemake again"
+        )
+
+
+def read_history(place: Path, found: Row) -> list[Row]:
+    """Read a run's history.csv, checked against its run.json; a failed run may have none."""
+    path, failed = place / "history.csv", found["status"] == "failed"
+    if not path.exists():
+        if failed:
+            return []
+        raise InputError(f"{path}: no such file, but run.json says {found['status']}; redo the run")
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if lacking := [column for column in HISTORY if column not in (reader.fieldnames or [])]:
+            raise InputError(f"{path}: no column {', '.join(lacking)}; redo the run")
+        history = [{column: row[column] for column in HISTORY} for row in reader]
+    last = history[-1]["epoch"] if history else "none"
+    if not failed and last != str(found["final"]["epoch"]):
+        final = found["final"]["epoch"]
+        raise InputError(f"{path}: ends at epoch {last}, but run.json at {final}; redo the run")
+    return history
+
+
+def outcome(found: Row, history: list[Row]) -> Row:
+    """What runs.csv says of a run: how it ended, its last epoch and where it was trained.
+
+    `seconds_per_epoch` is training time over epochs. The numbers of a failed run stay empty.
+    """
+    environment = found.get("environment") or {}
+    row = {"status": found["status"], "reason": found.get("reason")}
+    row |= {column: environment.get(column) for column in ENVIRONMENT}
+    if found["status"] == "failed":
+        return row
+    best, last = found.get("best") or {}, history[-1]
+    epochs = int(last["epoch"])
+    row |= last | {f"best_{key}": best.get(key) for key in ("epoch", "test_accuracy", "chosen_on")}
+    row["seconds_per_epoch"] = float(last["train_seconds"]) / epochs if epochs else None
+    return row
+
+
+def write_rows(rows: list[Row], columns: list[str], path: Path) -> None:
+    """Write rows as csv; what a row lacks is an empty cell."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--study", type=Path, required=True, help="study.json, beside runs/")
+    parser.add_argument("--out-curves", type=Path, required=True, help="csv: a row a run and epoch")
+    parser.add_argument("--out-runs", type=Path, required=True, help="csv: a row a run")
+    arguments = parser.parse_args(argv)
+    study = read_study(arguments.study)
+    curves, runs = collect(study, arguments.study.parent)
+    key = ["model", "norm", *study["axes"], "seed", "status"]
+    write_rows(curves, key + HISTORY, arguments.out_curves)
+    write_rows(
+        runs, ["run", *key, "reason", *HISTORY, *OUTCOME, *ENVIRONMENT], arguments.out_runs
+    )
+    complete = sum(run["status"] == "ok" for run in runs)
+    print(f"{arguments.out_curves}, {arguments.out_runs}: {complete} of {len(runs)} runs complete")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,409 @@
+"""Readers: the built-in data sets and image folders, as sources for the prepared store.
+
+torch and torchvision are imported where they are needed; `digits` does without them.
+"""
+
+import gzip
+import os
+import socket
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from normres.dataset_facts import SHAPES, SIZES
+from normres.errors import InputError
+from normres.files import replacing
+from normres.images import ImageSource, images_per_block, stratified_subset
+
+DOWNLOAD_ATTEMPTS = 3
+BACKOFF_SECONDS = 2  # before the second attempt; doubled before each further one
+TIMEOUT_SECONDS = 60  # without a byte from the server
+
+# Files whose headers are read between two reports of progress.
+HEADERS_PER_BATCH = 1000
+
+# Pillow's modes of grey images; "I;16" is 16 bits a pixel, in several byte orders.
+GREY_MODES = {"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"}
+# 32 bits a pixel: nothing says which values are black and white.
+UNSCALED_MODES = {"I", "F"}
+
+# Wraps batches of images (len() is their number) to report on them: batches, total, what is done.
+Progress = Callable[[Iterable[Sized], int, str], Iterable[Sized]]
+
+
+class Arrays(NamedTuple):
+    """A built-in data set in memory: images uint8 (n, H, W, C), labels (n,)."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: list[str]
+    source: str
+
+
+class Download(NamedTuple):
+    """A file as its authors publish it; `md5` is torchvision's."""
+
+    url: str
+    filename: str
+    md5: str
+
+
+def read_dataset(name: str, root: str | Path, image_size: int | None = None) -> ImageSource:
+    """Read a built-in data set from its files under `root`, downloading those that are missing.
+
+    `root` is written to only for a download. `image_size` resizes to a square; without it images
+    have their native shape (dataset_facts.SHAPES). Raises InputError that names a damaged file, or
+    the missing ones and where to get them.
+    """
+    readers = {
+        "digits": read_digits,
+        "fashion_mnist": read_fashion_mnist,
+        "cifar10": read_cifar10,
+        "cifar100": read_cifar100,
+        "svhn": read_svhn,
+    }
+    if name not in readers:
+        raise InputError(f"dataset: {name!r} is not one of {', '.join(readers)}")
+    arrays = readers[name](Path(root))
+    shape = SHAPES[name] if image_size is None else (image_size, image_size, SHAPES[name][2])
+    return ImageSource(
+        name=name,
+        source=arrays.source,
+        class_names=list(arrays.class_names),
+        labels=np.concatenate([arrays.train_labels, arrays.test_labels]).astype(np.int64),
+        n_train=len(arrays.train_labels),
+        shape=shape,
+        blocks=_resized_blocks([arrays.train_images, arrays.test_images], shape),
+    )
+
+
+def _resized_blocks(
+    arrays: Iterable[np.ndarray], shape: tuple[int, int, int]
+) -> Iterator[np.ndarray]:
+    step = images_per_block(shape)
+    for images in arrays:
+        for start in range(0, len(images), step):
+            block = images[start : start + step]
+            if block.shape[1:] != shape:
+                # Pillow knows grey images without a channel axis only.
+                pictures = (Image.fromarray(image.squeeze()) for image in block)
+                block = np.stack([_to_array(fit(picture, shape[0])) for picture in pictures])
+            yield block
+
+
+def fit(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to `size` (bilinear, antialiased) and crop the centre square."""
+    return ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    """Return uint8 (H, W, C); a grey image gets a channel axis of one."""
+    return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+# ---- Built-in data sets ----
+
+
+def read_digits(_root: Path) -> Arrays:
+    """Read scikit-learn's 8x8 scans of digits, repeated to three channels; needs no files.
+
+    They have no official split: 500 for testing are chosen here, stratified, always the same.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # scikit-learn's are 0..16
+    images = np.repeat(grey[..., None], 3, axis=3)
+    test = stratified_subset(digits.target, SIZES["digits"][1], seed="digits: test images")
+    train = np.setdiff1d(np.arange(len(images)), test)
+    return Arrays(
+        images[train],
+        digits.target[train],
+        images[test],
+        digits.target[test],
+        [str(digit) for digit in digits.target_names],
+        "scikit-learn's load_digits (UCI Optical Recognition of Handwritten Digits, test part)",
+    )
+
+
+def read_cifar10(root: Path) -> Arrays:
+    """Read CIFAR-10 (Krizhevsky 2009) from `cifar-10-batches-py/` or its archive in `root`."""
+    from torchvision.datasets import CIFAR10
+
+    return _read_cifar(CIFAR10, root)
+
+
+def read_cifar100(root: Path) -> Arrays:
+    """Read CIFAR-100 (Krizhevsky 2009) from `cifar-100-python/` or its archive in `root`."""
+    from torchvision.datasets import CIFAR100
+
+    return _read_cifar(CIFAR100, root)
+
+
+def _read_cifar(dataset: type, root: Path) -> Arrays:
+    from torchvision.datasets.utils import extract_archive
+
+    if not (root / dataset.base_folder).is_dir():
+        archive = root / dataset.filename
+        if not archive.is_file():
+            download(dataset.__name__, [Download(dataset.url, archive.name, dataset.tgz_md5)], root)
+        _verify(archive, dataset.tgz_md5)
+        # Unpacked beside nothing of the user's: `root` may be read-only.
+        with tempfile.TemporaryDirectory() as unpacked:
+            extract_archive(str(archive), unpacked)
+            return _read_cifar(dataset, Path(unpacked))
+
+    batches = [*dataset.train_list, *dataset.test_list]
+    for filename, md5 in [*batches, (dataset.meta["filename"], dataset.meta["md5"])]:
+        _verify(root / dataset.base_folder / filename, md5)
+    train, test = dataset(root, train=True), dataset(root, train=False)
+    return Arrays(
+        train.data,
+        np.asarray(train.targets),
+        test.data,
+        np.asarray(test.targets),
+        train.classes,
+        dataset.url,
+    )
+
+
+def read_svhn(root: Path) -> Arrays:
+    """Read SVHN's cropped digits (Netzer et al. 2011) from `train_32x32.mat`, `test_32x32.mat`."""
+    from torchvision.datasets import SVHN
+
+    published = [Download(*SVHN.split_list[split]) for split in ("train", "test")]
+    download("SVHN", [file for file in published if not (root / file.filename).is_file()], root)
+    for file in published:
+        _verify(root / file.filename, file.md5)
+    train, test = SVHN(root, split="train"), SVHN(root, split="test")
+    return Arrays(
+        train.data.transpose(0, 2, 3, 1),  # torchvision puts the channels first
+        train.labels,
+        test.data.transpose(0, 2, 3, 1),
+        test.labels,
+        [str(digit) for digit in range(10)],
+        published[0].url.rpartition("/")[0] + "/",
+    )
+
+
+def read_fashion_mnist(root: Path) -> Arrays:
+    """Read Fashion-MNIST (Xiao et al. 2017): four IDX files, gzip'd or not.
+
+    They may lie in `root` itself, as in Debian's package dataset-fashion-mnist, or in torchvision's
+    `FashionMNIST/raw/`. Debian compresses them anew, so no published checksum fits what is found:
+    gzip's own and the sizes in the headers are checked. A download has to match torchvision's.
+    """
+    from torchvision.datasets import FashionMNIST
+
+    def find(filename: str) -> Path | None:
+        folders = (root, root / "FashionMNIST" / "raw")
+        names = (filename, filename.removesuffix(".gz"))
+        paths = (folder / name for folder in folders for name in names)
+        return next((path for path in paths if path.is_file()), None)
+
+    mirror = FashionMNIST.mirrors[0]
+    published = [Download(mirror + name, name, md5) for name, md5 in FashionMNIST.resources]
+    download("FashionMNIST", [file for file in published if not find(file.filename)], root)
+    paths = [find(file.filename) for file in published]
+    train_images, train_labels, test_images, test_labels = (read_idx(path) for path in paths)
+    for images, labels, path in (
+        (train_images, train_labels, paths[1]),
+        (test_images, test_labels, paths[3]),
+    ):
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise InputError(f"{path}: labels {labels.shape} do not fit images {images.shape}")
+    return Arrays(
+        train_images[..., None],
+        train_labels,
+        test_images[..., None],
+        test_labels,
+        FashionMNIST.classes,
+        "https://github.com/zalandoresearch/fashion-mnist",
+    )
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Read a uint8 array from an IDX file, gzip'd where its name ends in .gz.
+
+    The header is two zero bytes, the type (8: uint8), the number of dimensions, and each size as
+    a big-endian uint32 (LeCun et al., MNIST). Raises InputError where the file is damaged.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read()
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("does not start with the header of 8-bit values")
+        shape = np.frombuffer(content, ">u4", count=content[3], offset=4).tolist()
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+        return values.reshape(shape)
+    except (OSError, EOFError, zlib.error, IndexError, ValueError) as error:
+        raise InputError(f"{path}: truncated or not an IDX file ({error})") from None
+
+
+def _verify(path: Path, md5: str) -> None:
+    from torchvision.datasets.utils import check_integrity
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; delete its folder to download it again")
+    if not check_integrity(path, md5):
+        raise InputError(
+            f"{path}: truncated or altered (its MD5 is not {md5}); delete it to download it again"
+        )
+
+
+def download(name: str, files: list[Download], root: Path) -> None:
+    """Download `files` into `root`, each under its own name only once its checksum is right.
+
+    Raises InputError after DOWNLOAD_ATTEMPTS failures, saying which files to put where by hand.
+    """
+    from torchvision.datasets.utils import download_url
+
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)  # torchvision sets none: a silent server would hang
+    try:
+        for attempt in range(DOWNLOAD_ATTEMPTS):
+            try:
+                for url, filename, md5 in files:
+                    if not (root / filename).is_file():
+                        with replacing(root / filename) as temporary:
+                            download_url(url, temporary.parent, temporary.name, md5)
+                return
+            except (OSError, RuntimeError, HTTPException) as error:
+                reason = error
+            if attempt < DOWNLOAD_ATTEMPTS - 1:
+                time.sleep(BACKOFF_SECONDS * 2**attempt)
+    finally:
+        socket.setdefaulttimeout(timeout)
+    missing = [file for file in files if not (root / file.filename).is_file()]
+    raise InputError(
+        f"{name}: the download failed ({' '.join(str(reason).split())}); put "
+        f"{', '.join(file.filename for file in missing)} into {root}, from "
+        f"{' '.join(file.url for file in missing)}"
+    )
+
+
+# ---- Image folders ----
+
+
+def read_folder(
+    folder: str | Path,
+    name: str,
+    image_size: int | None = None,
+    progress: Progress = lambda batches, total, what: batches,
+) -> ImageSource:
+    """Read `train/<class>/**` and `test/<class>/**` under `folder`, classes in sorted order.
+
+    Hidden files and those that torchvision does not take for images are passed over. Images stay
+    grey (one channel) where all are grey, and become RGB otherwise. Without `image_size` all must
+    have one size; with it, `fit` makes them square. Headers are read here, pixels when the blocks
+    are. Raises InputError that names the file or class.
+    """
+    folder = Path(folder)
+    classes, train = _list_part(folder / "train")
+    test_classes, test = _list_part(folder / "test")
+    if classes != test_classes:
+        odd = min(set(classes) ^ set(test_classes))
+        where, lacks = ("train", "test") if odd in classes else ("test", "train")
+        raise InputError(f"{folder}: class {odd!r} is in {where}/ but not in {lacks}/")
+    samples = train + test
+    paths = [path for path, _ in samples]
+    shape = _common_shape(paths, image_size, progress)
+    return ImageSource(
+        name=name,
+        source=f"image folder {folder}",
+        class_names=classes,
+        labels=np.array([label for _, label in samples], dtype=np.int64),
+        n_train=len(train),
+        shape=shape,
+        blocks=progress(_decoded_blocks(paths, shape, image_size), len(paths), "reading images"),
+    )
+
+
+def _list_part(part: Path) -> tuple[list[str], list[tuple[Path, int]]]:
+    """Return the sorted class names of `train/` or `test/` and its (path, label) pairs."""
+    from torchvision.datasets.folder import is_image_file
+
+    if not part.is_dir():
+        raise InputError(f"{part}: no such folder; an image folder holds train/ and test/")
+    classes = sorted(e.name for e in part.iterdir() if e.is_dir() and not e.name.startswith("."))
+    if not classes:
+        raise InputError(f"{part}: no class folders in it; images lie in {part.name}/<class>/")
+    samples = []
+    for label, class_name in enumerate(classes):
+        found = []
+        for directory, subfolders, filenames in os.walk(part / class_name, followlinks=True):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            visible = (name for name in filenames if not name.startswith("."))
+            found += [Path(directory, name) for name in visible if is_image_file(name)]
+        if not found:
+            raise InputError(f"{part / class_name}: no image in it")
+        samples += [(path, label) for path in sorted(found)]
+    return classes, samples
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many types on damaged files
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a readable image ({reason})") from None
+
+
+def _size_and_mode(path: Path) -> tuple[tuple[int, int], str]:
+    with _opened(path) as image:
+        if image.mode in UNSCALED_MODES:
+            raise InputError(f"{path}: 32 bits a pixel; save it with 8 or 16")
+        return image.size, image.mode
+
+
+def _common_shape(
+    paths: list[Path], image_size: int | None, progress: Progress
+) -> tuple[int, int, int]:
+    """Read all headers; return the shape (H, W, C) that the images will have."""
+    batches = [paths[i : i + HEADERS_PER_BATCH] for i in range(0, len(paths), HEADERS_PER_BATCH)]
+    first_size, all_grey = None, True
+    for batch in progress(batches, len(paths), "reading headers"):
+        for path in batch:
+            size, mode = _size_and_mode(path)
+            first_size = first_size or size
+            all_grey = all_grey and mode in GREY_MODES
+            if image_size is None and size != first_size:
+                raise InputError(
+                    f"{path}: {size[0]}x{size[1]} pixels, but {paths[0]} has "
+                    f"{first_size[0]}x{first_size[1]}; set image_size to resize them all"
+                )
+    width, height = (image_size, image_size) if image_size else first_size
+    return height, width, 1 if all_grey else 3
+
+
+def _decoded_blocks(
+    paths: list[Path], shape: tuple[int, int, int], image_size: int | None
+) -> Iterator[np.ndarray]:
+    # One thread: Python's lock makes several slower on small images (twice as slow at 32x32).
+    step = images_per_block(shape)
+    for start in range(0, len(paths), step):
+        block = paths[start : start + step]
+        yield np.stack([_decode(path, shape[2], image_size) for path in block])
+
+
+def _decode(path: Path, channels: int, image_size: int | None) -> np.ndarray:
+    with _opened(path) as image:
+        if image.mode.startswith("I;16"):
+            # Pillow would clip 16 bits to 8; keep the upper half instead.
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = image.convert("L" if channels == 1 else "RGB")
+        return _to_array(fit(image, image_size) if image_size else image)

@@ -1,0 +1,73 @@
+"""What a run was computed with and on, for run.json."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from normres.devices import Computation
+
+# What a run's bytes depend on beside its specification and code: where one of these differs
+# between two parts of a run, the run is not an exact continuation.
+EXACT = ("torch", "cpu_capability", "device", "device_name", "precision", "compiled")
+
+
+def describe(computation: Computation) -> dict[str, Any]:
+    """Hardware, versions and computation, as JSON values."""
+    device = computation.device
+    return {
+        "device": device.type,
+        "device_name": (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+        ),
+        "cpu_count": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_threads": torch.get_num_threads(),
+        "precision": computation.precision,
+        "memory_format": str(computation.memory_format).removeprefix("torch."),
+        "compiled": computation.compiled,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "python": platform.python_version(),
+        "numpy": _version("numpy"),
+        "torchvision": _version("torchvision"),
+        "platform": platform.platform(),
+        "git_commit": git_commit(),
+    }
+
+
+def processor_name() -> str:
+    """The processor's name as the system gives it."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, with "+changes" where files differ from it; None without git."""
+    folder = Path(__file__).parent
+    try:
+        answers = [
+            subprocess.run(
+                ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    commit, changes = answers
+    return f"{commit}+changes" if changes else commit
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

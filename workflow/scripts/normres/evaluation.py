@@ -1,0 +1,81 @@
+"""What is measured on a network between epochs: loss, accuracy, logits, gradient norms."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from normres.batches import ImageSet
+from normres.devices import Computation
+from normres.seeding import derive
+
+TEST_BATCH = 1024  # the exercise's
+PROBE_IMAGES = 64  # training images whose loss gives the gradient norms
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results over a set of images."""
+
+    loss: float  # summed negative log-likelihood / number of images
+    correct: int
+    accuracy: float  # a fraction
+    logits: Tensor  # float32 (N, classes), on the CPU
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module,
+    forward: Callable[[Tensor], Tensor],
+    images: ImageSet,
+    computation: Computation,
+) -> Evaluation:
+    """Evaluate `forward` (the network itself or its compiled form) in evaluation mode."""
+    network.eval()
+    loss = torch.zeros((), dtype=torch.float64, device=computation.device)
+    correct = torch.zeros((), dtype=torch.int64, device=computation.device)
+    logits = []
+    for batch, labels in images.in_order(TEST_BATCH):
+        with computation.autocast():
+            output = forward(batch).float()
+        loss += cross_entropy(output, labels, reduction="sum")
+        correct += (output.argmax(1) == labels).sum()
+        logits.append(output)
+    hits = int(correct)
+    return Evaluation(
+        loss=float(loss) / len(images),
+        correct=hits,
+        accuracy=hits / len(images),
+        logits=torch.cat(logits).cpu(),
+    )
+
+
+def gradient_norms(
+    network: nn.Module, images: ImageSet, seed: int, computation: Computation
+) -> tuple[float, float]:
+    """Norms of the loss's gradient at the first and the last convolution's weights.
+
+    Measured in training mode on `images` as one batch; 1x1 convolutions of shortcuts do not count.
+    The network, its buffers and the random state are left as they were.
+    """
+    convolutions = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
+    ]
+    weights = [convolutions[0].weight, convolutions[-1].weight]
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    batch, labels = images.batch(torch.arange(len(images)))
+    devices = [computation.device] if computation.device.type == "cuda" else []
+    network.train()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, "probe"))
+        with computation.autocast():
+            output = network(batch)
+        gradients = torch.autograd.grad(cross_entropy(output.float(), labels), weights)
+    for name, buffer in network.named_buffers():
+        buffer.copy_(buffers[name])
+    first, last = (float(gradient.double().norm()) for gradient in gradients)
+    return first, last

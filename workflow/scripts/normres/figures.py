@@ -1,0 +1,313 @@
+"""The style of all figures: page, colours, labels, the files a figure consists of.
+
+A figure's command is a `draw(tables)` that returns the figure and the table of what it drew;
+`render` does the rest. No figure computes a statistic: the tables have them.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from normres.files import replacing
+from normres.tables import absent_runs, configurations, read_study, read_table, write_table
+
+INK, FAINT, GRID = "#222222", "#606060", "#E4E4E4"
+TITLE, TEXT, SMALL = 10.0, 7.5, 6.8  # font sizes in points
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+    "font.size": TEXT,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.labelsize": TEXT,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#888888",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.color": "#888888",
+    "ytick.color": "#888888",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "path",  # looks the same where the font is not installed
+    "svg.hashsalt": "normres",  # the same data give the same bytes
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": 200,
+}
+# Okabe & Ito (2008), "Color Universal Design": told apart under all common colour blindness.
+MODEL_COLOURS = {
+    "convnet": "#E69F00",
+    "vgg11": "#009E73",
+    "resnet": "#0072B2",
+    "plainnet": "#CC79A7",
+}
+NORM_COLOURS = {
+    "none": "#5A5A5A",
+    "batch": "#D55E00",
+    "group": "#3A9BDC",
+    "layer": "#A05195",
+    "instance": "#7A6A00",
+}
+SPARE_COLOURS = ["#56B4E9", "#882255", "#44AA99", "#999933", "#AA4499", "#332288"]
+DASHES = ["solid", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.4, 1.2, 1.4)), (0, (9, 2))]
+MARKERS = ["o", "s", "^", "D", "v", "P"]
+
+MARGIN = 0.12  # inches around the page
+LINE = 1.35  # line height over font size
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a figure may draw: the study and its tables, rows marked with their configuration."""
+
+    study: Mapping[str, Any]
+    configurations: pd.DataFrame
+    bands: pd.DataFrame
+    curves: pd.DataFrame
+    summary: pd.DataFrame
+    runs: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one line or dot looks: told apart by colour, and in grey by dash and marker."""
+
+    colour: str
+    dash: Any
+    marker: str
+
+    @property
+    def text_colour(self) -> str:
+        """The colour, dark enough to read words in it."""
+        return mix(self.colour, "#000000", 0.25)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The options that all plot commands share."""
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--study", type=Path, required=True, help="study.json")
+    result.add_argument("--bands", type=Path, required=True, help="bands.csv of summarize_runs")
+    result.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")
+    result.add_argument("--summary", type=Path, required=True, help="summary.csv")
+    result.add_argument("--runs", type=Path, required=True, help="runs.csv of collect_runs")
+    result.add_argument(
+        "--out", type=Path, required=True, help="files to write, without .png, .svg, .pdf, .csv"
+    )
+    return result
+
+
+def render(
+    draw: Callable[[Tables], tuple[Figure, pd.DataFrame]], arguments: argparse.Namespace
+) -> None:
+    """Draw a figure from the tables named in `arguments` and write its four files."""
+    study = read_study(arguments.study)
+    names = ("bands", "curves", "summary", "runs")
+    read = {name: read_table(getattr(arguments, name), study) for name in names}
+    with matplotlib.style.context(["default", STYLE]):
+        figure, drawn = draw(Tables(study, configurations(study), **read))
+        save(figure, drawn, arguments.out)
+    print(f"{arguments.out}: .png .svg .pdf .csv")
+
+
+def save(figure: Figure, drawn: pd.DataFrame, prefix: Path) -> None:
+    """Write the figure as .png, .svg and .pdf, and what it shows as .csv; no file holds a date."""
+    dates = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    for kind, metadata in dates.items():
+        with replacing(prefix.with_name(f"{prefix.name}.{kind}")) as path:
+            figure.savefig(path, format=kind, metadata=metadata)
+    write_table(drawn, prefix.with_name(f"{prefix.name}.csv"))
+
+
+def mix(colour: str, other: str, share: float) -> str:
+    """Mix two colours; `share` of the second, in 0..1."""
+    return to_hex((1 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(other)))
+
+
+def colours(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """A colour for each name: its own, or a spare one in order of appearance."""
+    names = list(names)
+    spare = iter(SPARE_COLOURS * len(names))
+    return {name: known[name] if name in known else next(spare) for name in names}
+
+
+def norm_title(norm: str) -> str:
+    """Words for a norm: "batch norm", "no norm"."""
+    return "no norm" if norm == "none" else f"{norm} norm"
+
+
+def subject(study: Mapping[str, Any]) -> str:
+    """What the study compares, for a title: "network and norm"; empty for one configuration."""
+    parts = ["network"] * (len(study["models"]) > 1) + ["norm"] * (len(study["norms"]) > 1)
+    parts += [axis.replace("_", " ") for axis in study["axes"] if len(study["axes"][axis]) > 1]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def ask(study: Mapping[str, Any], comparing: str, single: str) -> str:
+    """The title's question: `comparing` with its {subject}, or `single` for one configuration."""
+    which = subject(study)
+    return comparing.format(subject=which) if which else single
+
+
+def subtitle(study: Mapping[str, Any]) -> str:
+    """What was measured on: data set, seeds and epochs, and the norm or model all share."""
+    parts = [study["dataset"]["name"]]
+    if len(study["models"]) == 1:
+        parts.append(study["models"][0])
+    if len(study["norms"]) == 1:
+        parts.append(norm_title(study["norms"][0]))
+    seeds = len(study["seeds"])
+    return " · ".join([*parts, f"{seeds} seed{'s' if seeds > 1 else ''}"])
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Width of one line of text in inches."""
+    font = FontProperties(family=STYLE["font.family"], size=size, weight=weight)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+
+
+def wrap(text: str, size: float, width: float, weight: str = "normal") -> list[str]:
+    """Break text at spaces into lines of at most `width` inches."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size, weight) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def page(
+    grid: tuple[int, int],
+    panel: tuple[float, float],
+    *,
+    question: str,
+    study: Mapping[str, Any],
+    notes: Sequence[str],
+    left: float,
+    right: float,
+    above: float = 0.24,
+    below: float = 0.42,
+    least: float = 4.4,
+) -> tuple[Figure, np.ndarray]:
+    """Lay out a page to the inch: question, subtitle, a grid of panels, notes.
+
+    Args:
+        grid: rows and columns of panels.
+        panel: width and height of a panel's axes in inches.
+        question: the title.
+        notes: footnotes, a paragraph each; empty ones are left out.
+        left: room for the first column's axis labels; right: room for labels beside each panel.
+        above: room above each row for its titles; below: room under the last for the x axis.
+        least: the least width of the page; panels grow to fill it.
+
+    Returns:
+        The figure and its axes, shape `grid`.
+    """
+    rows, columns = grid
+    spare = max(0.0, least - 2 * MARGIN - left - columns * (panel[0] + right))
+    wide, high = panel[0] + spare / columns, panel[1]
+    width = 2 * MARGIN + left + columns * (wide + right)
+    inner = width - 2 * MARGIN
+    head = [(line, TITLE, INK, "bold") for line in wrap(question, TITLE, inner, "bold")]
+    head += [(line, TEXT, FAINT, "normal") for line in wrap(subtitle(study), TEXT, inner)]
+    foot = [
+        (line, SMALL, FAINT, "normal") for note in notes for line in wrap(note, SMALL, inner)
+    ]
+    head_height, foot_height = (
+        sum(size * LINE / 72 for _, size, _, _ in lines) for lines in (head, foot)
+    )
+    height = 2 * MARGIN + head_height + rows * (above + high) + below + foot_height + 0.14
+    figure = Figure(figsize=(width, height))
+    write_lines(figure, head, height - MARGIN)
+    write_lines(figure, foot, MARGIN + foot_height)
+    axes = np.empty(grid, dtype=object)
+    for row, column in np.ndindex(grid):
+        x = MARGIN + left + column * (wide + right)
+        y = height - MARGIN - head_height - 0.06 - (row + 1) * (above + high)
+        axes[row, column] = figure.add_axes((x / width, y / height, wide / width, high / height))
+    return figure, axes
+
+
+def write_lines(figure: Figure, lines: list[tuple[str, float, str, str]], top: float) -> None:
+    """Write lines of (text, size, colour, weight) at the page's left edge, from `top` inches."""
+    width, height = figure.get_size_inches()
+    for text, size, colour, weight in lines:
+        figure.text(
+            MARGIN / width, top / height, text, size=size, color=colour, weight=weight, va="top"
+        )
+        top -= size * LINE / 72
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+    """Move positions apart to at least `gap`, as little as possible, within `low` and `high`.
+
+    Least squares under y[i + 1] >= y[i] + gap: isotonic regression by pooling adjacent violators.
+    """
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(order))
+    blocks: list[list[float]] = []  # [mean, size] of neighbours that move together
+    for value in np.asarray(wanted, dtype=float)[order] - steps:
+        blocks.append([value, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            mean, size = blocks.pop()
+            total = blocks[-1][1] + size
+            blocks[-1] = [(blocks[-1][0] * blocks[-1][1] + mean * size) / total, total]
+    level = np.concatenate([np.full(int(size), mean) for mean, size in blocks])
+    result = np.empty(len(order))
+    result[order] = np.clip(level, low, max(low, high - gap * (len(order) - 1))) + steps
+    return result
+
+
+def label_ends(
+    axes: Axes, ends: Sequence[tuple[float, float, str, Look]], size: float = TEXT
+) -> None:
+    """Label line ends (x, y, text, look) right of the panel, nudged apart, with thin leaders.
+
+    The limits of the axes must be final.
+    """
+    if not ends:
+        return
+    box = axes.get_position()
+    wide, high = np.array([box.width, box.height]) * axes.figure.get_size_inches() * 72
+    to_axes = axes.transData + axes.transAxes.inverted()
+    points = to_axes.transform([(x, y) for x, y, _, _ in ends])
+    heights = spread(points[:, 1] * high, size * 1.2, 0, high) / high
+    for (x, y), label, (_, _, text, look) in zip(points, heights, ends, strict=True):
+        path = [(x, y), (max(x, 1 + 3 / wide), y if x < 1 else label), (1 + 9 / wide, label)]
+        axes.plot(*zip(*path, strict=True), transform=axes.transAxes, clip_on=False, lw=0.5,
+                  color=look.colour, alpha=0.8)
+        axes.text(
+            1 + 11 / wide, label, text, transform=axes.transAxes, size=size,
+            color=look.text_colour, va="center_baseline",
+        )
+
+
+def missing_note(tables: Tables) -> str:
+    """Footnote that names the runs that are in no mean; empty where all are."""
+    return absent_runs(tables.runs)

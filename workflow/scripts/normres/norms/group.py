@@ -1,0 +1,8 @@
+"""Group normalisation (Wu & He 2018)."""
+
+from torch import nn
+
+
+def build(channels: int, *, groups: int = 32, affine: bool = True) -> nn.Module:
+    """GroupNorm(groups, channels), eps 1e-5; `groups` must divide `channels`."""
+    return nn.GroupNorm(groups, channels, affine=affine)

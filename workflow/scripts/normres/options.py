@@ -1,0 +1,81 @@
+"""Training options: their types and defaults (from the schema) and a run's resolved specification."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from normres import catalog
+from normres.errors import InputError
+
+SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+
+# Options that only one kind of optimiser reads.
+OPTIMIZER_OPTIONS = {
+    "beta1": {"adam", "adamw"},
+    "beta2": {"adam", "adamw"},
+    "epsilon": {"adam", "adamw"},
+    "momentum": {"sgd"},
+}
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of config.yaml."""
+    return yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+
+
+def option_schemas() -> dict[str, dict[str, Any]]:
+    """The JSON schema of each training option, in the order in which axes are nested."""
+    return schema()["$defs"]["options"]["properties"]
+
+
+@cache
+def _claimed(kind: str) -> frozenset[str]:
+    """Options that some network (or norm) takes, so that they apply only to those."""
+    return frozenset(
+        option for name in catalog.names(kind) for option in catalog.options(kind, name)
+    )
+
+
+def applies(option: str, model: str, norm: str, optimizer: str) -> bool:
+    """Whether `option` can change a run of `model` with `norm`, trained by `optimizer`."""
+    if option in _claimed("networks"):
+        return option in catalog.options("networks", model)
+    if option in _claimed("norms"):
+        return option in catalog.options("norms", norm)
+    return optimizer in OPTIMIZER_OPTIONS.get(option, {optimizer})
+
+
+def resolve(
+    model: str, norm: str, seed: int, epochs: int, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A run's specification: every option that applies to it, defaults filled in.
+
+    Numbers are normalised to their declared type, so that 1 and 1.0 are the same learning rate.
+    """
+    schemas = option_schemas()
+    optimizer = given.get("optimizer", schemas["optimizer"]["default"])
+    specification = {"model": model, "norm": norm, "seed": seed, "epochs": epochs}
+    for option, option_schema in schemas.items():
+        if applies(option, model, norm, optimizer):
+            value = given.get(option, option_schema["default"])
+            specification[option] = float(value) if option_schema["type"] == "number" else value
+    return specification
+
+
+def check_last_batch(n_train: int, specification: Mapping[str, Any]) -> None:
+    """Refuse a last batch of a single image where a norm computes statistics over a batch.
+
+    Raises InputError. One image has no variance over images, and a running variance fed with it
+    spoils the evaluation of the whole network.
+    """
+    batch_size, norm = specification["batch_size"], specification["norm"]
+    alone = batch_size == 1 or n_train % batch_size == 1
+    if alone and catalog.constant("norms", norm, "USES_BATCH_STATISTICS", False):
+        raise InputError(
+            f"batch_size: {n_train} training images in batches of {batch_size} leave a batch of one "
+            f"image, which the norm {norm!r} cannot use; change batch_size or train_images"
+        )

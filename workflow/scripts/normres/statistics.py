@@ -1,0 +1,42 @@
+"""Means over seeds and how sure they are: n, mean, standard deviation, Student's t interval."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+def mean_estimates(
+    values: pd.DataFrame,
+    by: Sequence[str],
+    column: str,
+    *,
+    bounds: tuple[float | None, float | None] = (None, None),
+    confidence: float = CONFIDENCE,
+) -> pd.DataFrame:
+    """Estimate the mean of `column` in each group of rows that agree in `by`.
+
+    Args:
+        values: a row an independent run (for a curve: a run and epoch); empty cells are left out.
+        by: the columns that define the groups; an empty cell in one of them is a value like others.
+        column: what is averaged.
+        bounds: what the quantity cannot go below and above; the interval is cut there.
+        confidence: the interval's coverage, for normally distributed runs.
+
+    Returns:
+        A frame indexed by `by`, in order of appearance, with the columns `n` (numbers averaged),
+        `mean`, `sd` (ddof = 1), `low` and `high`: mean -+ t(n - 1) * sd / sqrt(n), the interval of
+        the mean (Student 1908, Biometrika 6). One number has no sd and no interval (NaN); equal
+        numbers have sd 0 and an interval of width 0; a group without numbers has n = 0 and NaN.
+    """
+    groups = values.groupby(list(by), sort=False, observed=True, dropna=False)[column]
+    table = groups.agg(["count", "mean", "std", "min", "max"])
+    equal = (table["min"] == table["max"]) & (table["count"] > 1)
+    n = table["count"]
+    mean = table["mean"].mask(equal, table["min"])  # rounding must not give equal numbers a spread
+    sd = table["std"].mask(equal, 0.0)
+    half = pd.Series(stats.t.ppf((1 + confidence) / 2, n - 1), index=table.index) * sd / n**0.5
+    low, high = (mean - half).clip(lower=bounds[0]), (mean + half).clip(upper=bounds[1])
+    return pd.DataFrame({"n": n, "mean": mean, "sd": sd, "low": low, "high": high})

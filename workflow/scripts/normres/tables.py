@@ -1,0 +1,134 @@
+"""The tables of a study: reading and writing them, and the names, order and labels of its rows.
+
+A configuration is what differs between runs besides the seed: model, norm and the study's axes.
+Its name ("resnet/batch/batch_size=32") is the part of a run's folder before the seed.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from normres.errors import InputError
+from normres.files import read_json, replacing
+
+STUDY_KEYS = ("study", "title", "dataset", "models", "norms", "seeds", "axes", "epochs", "runs")
+
+
+def read_study(path: str | Path) -> dict[str, Any]:
+    """Read a study.json; raises InputError that names what it lacks."""
+    study = read_json(path)
+    missing = [key for key in STUDY_KEYS if key not in study]
+    if missing:
+        raise InputError(f"{path}: no {', '.join(missing)}; a study.json has all of {STUDY_KEYS}")
+    return study
+
+
+def axis_text(value: Any) -> str:
+    """Text of an axis value, the same whether it comes from JSON or from a csv cell: 32.0 -> 32."""
+    if isinstance(value, bool) or str(value) in ("True", "False"):
+        return str(value).lower()
+    try:
+        return f"{float(value):.12g}"
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def configuration_columns(study: Mapping[str, Any]) -> list[str]:
+    """Columns that tell configurations apart: model, norm and the study's axes."""
+    return ["model", "norm", *study["axes"]]
+
+
+def configurations(study: Mapping[str, Any]) -> pd.DataFrame:
+    """All configurations in the order to draw them: a row each, indexed by name.
+
+    The columns are those of `configuration_columns`; an axis that does not apply is NaN.
+    """
+    columns = configuration_columns(study)
+    rows = [
+        {"model": run["model"], "norm": run["norm"]}
+        | {axis: axis_text(value) for axis, value in run["axes"].items()}
+        for run in study["runs"]
+    ]
+    table = pd.DataFrame(rows, columns=columns, dtype=object).drop_duplicates()
+    orders = {"model": study["models"], "norm": study["norms"]}
+    orders |= {axis: [axis_text(value) for value in study["axes"][axis]] for axis in study["axes"]}
+    position = {column: {value: i for i, value in enumerate(orders[column])} for column in columns}
+    table = table.sort_values(columns, key=lambda cells: cells.map(position[cells.name]))
+    table.index = pd.Index(_names(table, columns), name="configuration")
+    return table
+
+
+def read_table(path: str | Path, study: Mapping[str, Any]) -> pd.DataFrame:
+    """Read a csv of the study, with a column `configuration`: ordered categories, in drawing order.
+
+    Axis cells are text (see `axis_text`), as they may hold numbers or words; empty cells are NaN.
+    Raises InputError where the file is missing, lacks a column or has an unknown configuration.
+    """
+    columns = configuration_columns(study)
+    table = read_cells(path, study["axes"])
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise InputError(f"{path}: no column {', '.join(lacking)}; remake it from study.json")
+    names = _names(table, columns)
+    known = configurations(study).index
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise InputError(f"{path}: {unknown[0]} is not a configuration of study.json; remake it")
+    table["configuration"] = pd.Categorical(names, categories=known, ordered=True)
+    return table
+
+
+def read_cells(path: str | Path, axes: Mapping[str, Any]) -> pd.DataFrame:
+    """Read a csv: only empty cells and "nan" are missing values ("none" is a norm); axes as text."""
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a csv table ({error})") from None
+    for axis in table.columns.intersection(list(axes)):
+        table[axis] = table[axis].astype(object).map(axis_text, na_action="ignore")
+    return table
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> None:
+    """Write `table` as csv with every digit of its numbers; the column `configuration` is left out.
+
+    `read_table` makes that column again from the configuration's own columns.
+    """
+    with replacing(path) as temporary:
+        table.drop(columns="configuration", errors="ignore").to_csv(
+            temporary, index=False, lineterminator="\n"
+        )
+
+
+def axis_label(axis: str, value: str) -> str:
+    """Words for an axis value: "batch size 32"."""
+    return f"{axis.replace('_', ' ')} {value}"
+
+
+def axes_label(configuration: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    """Words for the axis values of a configuration; empty where it has none."""
+    values = {axis: configuration[axis] for axis in study["axes"]}
+    return ", ".join(axis_label(axis, value) for axis, value in values.items() if pd.notna(value))
+
+
+def absent_runs(runs: pd.DataFrame, *, shown: int = 4) -> str:
+    """One line about the runs that are in no mean: "2 of 27 runs missing: a (diverged), ..."."""
+    absent = runs[runs["status"] != "ok"]
+    if absent.empty:
+        return ""
+    names = [f"{run} ({status})" for run, status in zip(absent["run"], absent["status"])]
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{len(absent)} of {len(runs)} runs missing: {', '.join(names[:shown])}{more}"
+
+
+def _names(table: pd.DataFrame, columns: list[str]) -> list[str]:
+    model, norm, *axes = columns
+    return [
+        "/".join([cells[0], cells[1]]
+                 + [f"{axis}={cell}" for axis, cell in zip(axes, cells[2:]) if pd.notna(cell)])
+        for cells in table[[model, norm, *axes]].itertuples(index=False, name=None)
+    ]

@@ -1,0 +1,122 @@
+"""Checks of values against the JSON schema, with one line that says what is wrong and allowed."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from normres.errors import InputError
+from normres.options import option_schemas, schema
+
+TYPE_WORDS = {
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
+
+
+def config_schema() -> dict[str, Any]:
+    """The schema of config.yaml in which each training option may be a value or a list of values."""
+    full = {**schema(), "$defs": dict(schema()["$defs"])}
+    study = full["$defs"]["study"]
+    options = option_schemas()
+    axes = {name: {"if": {"type": "array"}, "then": _list_of(s), "else": s} for name, s in options.items()}
+    properties = {**study["properties"], **axes}
+    overrides = {**properties["overrides"]}
+    overrides["additionalProperties"] = {
+        **overrides["additionalProperties"],
+        "additionalProperties": False,
+        "properties": options,
+    }
+    full["$defs"]["study"] = {**study, "properties": {**properties, "overrides": overrides}}
+    return full
+
+
+def _list_of(item_schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": item_schema, "minItems": 1, "uniqueItems": True}
+
+
+def check(value: Any, value_schema: Mapping[str, Any], where: str) -> None:
+    """Raise InputError in one line where `value` does not fit `value_schema`."""
+    error = best_match(Draft202012Validator(value_schema).iter_errors(value))
+    if error is not None:
+        place = ".".join([where, *map(str, error.absolute_path)])
+        raise InputError(f"{place}: {_explain(error)}")
+
+
+def check_name(name: str, allowed: Iterable[str], where: str) -> None:
+    """Raise InputError where `name` is not among `allowed`, with the nearest one."""
+    allowed = list(allowed)
+    if name not in allowed:
+        raise InputError(f"{where}: unknown name {name!r}{_suggest(name, allowed)}")
+
+
+def coerce(value: Any, value_schema: Mapping[str, Any]) -> Any:
+    """Read text as what the schema asks for: the command line gives text, and YAML reads 1e-4 so."""
+    if isinstance(value, list):
+        items = value_schema.get("items", value_schema)
+        return [coerce(item, items) for item in value]
+    if not isinstance(value, str):
+        return value
+    types = value_schema.get("type", "string")
+    for kind in [types] if isinstance(types, str) else types:
+        if kind in ("number", "integer"):
+            try:
+                number = float(value)
+            except ValueError:
+                continue
+            return int(number) if number.is_integer() and kind == "integer" else number
+        if kind == "boolean" and isinstance(yaml.safe_load(value), bool):
+            return yaml.safe_load(value)
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for one violation of the schema."""
+    value, limit = error.instance, error.validator_value
+    shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
+    match error.validator:
+        case "additionalProperties" if limit is False:
+            allowed = sorted(error.schema.get("properties", {}))
+            unknown = next(key for key in value if key not in allowed)
+            return f"unknown key {unknown!r}{_suggest(str(unknown), allowed)}"
+        case "required":
+            missing = next(key for key in limit if key not in value)
+            return f"the key {missing!r} is missing"
+        case "type":
+            kinds = [limit] if isinstance(limit, str) else limit
+            wanted = " or ".join(TYPE_WORDS[kind] for kind in kinds)
+            hint = "; YAML reads bare yes, no, on and off as booleans" if value in (True, False) and isinstance(value, bool) else ""
+            return f"{shown} is not {wanted}{hint}"
+        case "enum":
+            return f"unknown value {shown}{_suggest(str(value), [str(item).lower() if isinstance(item, bool) else str(item) for item in limit])}"
+        case "minItems":
+            return f"the list is empty; it needs at least {limit} entry"
+        case "uniqueItems":
+            twice = next(item for item in value if value.count(item) > 1)
+            return f"{twice!r} is listed twice"
+        case "minimum":
+            return f"{shown} is too small; the least is {limit}"
+        case "exclusiveMinimum":
+            return f"{shown} is too small; it must be above {limit}"
+        case "maximum":
+            return f"{shown} is too large; the most is {limit}"
+        case "exclusiveMaximum":
+            return f"{shown} is too large; it must be below {limit}"
+        case "minProperties" | "minLength":
+            return f"{shown} is empty"
+        case "pattern":
+            return f"{shown} is not a name of small letters, digits, - and _"
+    return " ".join(error.message.split())
+
+
+def _suggest(word: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
+    guess = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{guess} Allowed: {', '.join(allowed)}"

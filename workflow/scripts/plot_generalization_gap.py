@@ -1,0 +1,35 @@
+"""Draw the generalisation gap by epoch: training minus test accuracy, both in evaluation mode.
+
+    python workflow/scripts/plot_generalization_gap.py --study results/S/study.json \
+        --bands results/S/bands.csv --curves results/S/curves.csv \
+        --summary results/S/summary.csv --runs results/S/runs.csv \
+        --out results/S/figures/generalization_gap
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from normres import figures
+from normres.curves import Quantity, draw_curves
+from normres.errors import run_command
+
+QUANTITY = Quantity("gap", "training - test accuracy (points)", scale=100)
+
+
+def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame]:
+    """Draw the figure; return it and the rows it shows."""
+    question = figures.ask(
+        tables.study,
+        "Which {subject} does better on images it was trained on than on new ones?",
+        "How much better is the network on images it was trained on?",
+    )
+    note = "Training accuracy: on a fixed sample of the training images, in evaluation mode."
+    return draw_curves(tables, QUANTITY, question, note=note)
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    figures.render(draw, figures.parser(__doc__).parse_args(argv))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,43 @@
+"""Draw training loss, by epoch or by the seconds of training since its start.
+
+    python workflow/scripts/plot_training_loss.py --against time --study results/S/study.json \
+        --bands results/S/bands.csv --curves results/S/curves.csv \
+        --summary results/S/summary.csv --runs results/S/runs.csv \
+        --out results/S/figures/training_loss_by_time
+"""
+
+from functools import partial
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from normres import figures
+from normres.curves import Quantity, draw_curves
+from normres.errors import run_command
+
+QUANTITY = Quantity("train_loss", "training loss (nats an image)", format="{:.2g}", log=True)
+
+
+def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame]:
+    """Draw the figure against "epoch" or "time"; return it and the rows it shows."""
+    what = "an epoch" if against == "epoch" else "a second"
+    question = figures.ask(
+        tables.study,
+        f"Which {{subject}} learns most {what} of training?",
+        f"How much does the network learn {what} of training?",
+    )
+    note = "Loss: running mean over an epoch, drawn at its end."
+    if against == "time":
+        note += " Time: training alone, without evaluation; a mean is drawn at its seeds' mean time."
+    return draw_curves(tables, QUANTITY, question, against, note)
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    parser = figures.parser(__doc__)
+    parser.add_argument("--against", choices=["epoch", "time"], required=True, help="the x axis")
+    arguments = parser.parse_args(argv)
+    figures.render(partial(draw, against=arguments.against), arguments)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,260 @@
+"""Summarise the runs of a study: curves with intervals, and a table of the last epochs.
+
+    python workflow/scripts/summarize_runs.py --study results/quickstart/study.json \
+        --curves results/quickstart/curves.csv --runs results/quickstart/runs.csv \
+        --complexity results/quickstart/complexity.csv --out results/quickstart
+
+Writes bands.csv (mean over seeds and its pointwise interval, a row a configuration, metric and
+epoch), summary.csv (a row a configuration) and, for people, summary.md and summary.tex.
+Runs that diverged or failed are counted, and are in no mean.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from normres.errors import InputError, run_command
+from normres.files import write_text
+from normres.statistics import mean_estimates
+from normres.tables import (
+    absent_runs,
+    configuration_columns,
+    configurations,
+    read_cells,
+    read_study,
+    read_table,
+    write_table,
+)
+
+FRACTION, LOSS, FREE = (0.0, 1.0), (0.0, None), (None, None)  # what bounds the intervals
+BANDS = {
+    "train_loss": LOSS,
+    "test_loss": LOSS,
+    "test_accuracy": FRACTION,
+    "train_eval_loss": LOSS,
+    "train_eval_accuracy": FRACTION,
+    "gap": FREE,
+}
+SUMMARY = {
+    "test_accuracy": FRACTION,
+    "test_loss": LOSS,
+    "train_loss": LOSS,
+    "train_eval_accuracy": FRACTION,
+    "gap": FREE,
+    "best_test_accuracy": FRACTION,
+    "seconds_per_epoch": LOSS,
+}
+COSTS = ["params", "macs", "norm_ops"]
+EMPTY = "-"
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+)
+
+
+def with_gap(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the generalisation gap: training minus test accuracy, both in evaluation mode."""
+    return table.assign(gap=table["train_eval_accuracy"] - table["test_accuracy"])
+
+
+def bands(curves: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
+    """Make bands.csv from curves.csv: the mean over complete runs at each epoch, with interval."""
+    complete = with_gap(curves[curves["status"] == "ok"])
+    by = ["configuration", "epoch"]
+    seconds = complete.groupby(by, observed=True)["train_seconds"].mean().rename("seconds")
+    parts = []
+    for metric, bounds in BANDS.items():
+        part = mean_estimates(complete, by, metric, bounds=bounds).join(seconds).reset_index()
+        parts.append(part[part["n"] > 0].assign(metric=metric))
+    table = pd.concat(parts).sort_values(["configuration", "metric", "epoch"])
+    table = table.merge(configurations(study), left_on="configuration", right_index=True)
+    return table[
+        [*configuration_columns(study), "metric", "epoch", "seconds", "n", "mean", "sd"]
+        + ["low", "high"]
+    ]
+
+
+def summary(
+    runs: pd.DataFrame, complexity: pd.DataFrame, study: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Make summary.csv from runs.csv and complexity.csv: a row a configuration, at its last epoch.
+
+    Raises InputError where complexity.csv has several rows for one configuration.
+    """
+    table = configurations(study)
+    counts = pd.crosstab(runs["configuration"], runs["status"])
+    for column, status in [("n", "ok"), ("diverged", "diverged"), ("failed", "failed")]:
+        count = counts[status] if status in counts else pd.Series(dtype=float)
+        table[column] = count.reindex(table.index, fill_value=0).astype(int).to_numpy()
+    complete = with_gap(runs[runs["status"] == "ok"])
+    for metric, bounds in SUMMARY.items():
+        estimates = mean_estimates(complete, ["configuration"], metric, bounds=bounds)
+        estimates = estimates.reindex(table.index)
+        for statistic in ("mean", "sd", "low", "high"):
+            table[f"{metric}_{statistic}"] = estimates[statistic].to_numpy()
+    return with_costs(with_reported(table, study), complexity, study)
+
+
+def with_reported(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
+    """Add what the exercise's write-up reports for a model and norm, where it does."""
+    reported = pd.DataFrame(
+        [
+            {
+                "model": entry["model"],
+                "norm": entry["norm"],
+                "reported_test_accuracy": entry["test_correct"] / entry["test_images"],
+                "reported_test_loss": entry["test_loss"],
+            }
+            for entry in study.get("reported", [])
+        ],
+        columns=["model", "norm", "reported_test_accuracy", "reported_test_loss"],
+    )
+    return table.merge(reported, on=["model", "norm"], how="left")
+
+
+def with_costs(
+    table: pd.DataFrame, complexity: pd.DataFrame, study: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Add parameters, multiply-adds and norm operations of each configuration's network."""
+    on = [column for column in configuration_columns(study) if column in complexity]
+    try:
+        return table.merge(complexity[on + COSTS], on=on, how="left", validate="many_to_one")
+    except (KeyError, pd.errors.MergeError) as error:
+        raise InputError(f"complexity.csv: {error}; it has one row a network") from None
+
+
+def people_table(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
+    """Turn the summary into text cells under (name, unit) headers."""
+    interval = "[95 % interval]"
+    cells = {(column.replace("_", " "), ""): table[column] for column in configuration_columns(study)}
+    cells[("n", "")] = table.apply(count_text, axis=1)
+    cells[("test accuracy", f"% {interval}")] = estimate_text(table, "test_accuracy", 2, 100)
+    if table["reported_test_accuracy"].notna().any():
+        cells[("reported accuracy", "%")] = number_text(table["reported_test_accuracy"] * 100, 2)
+    cells[("test loss", interval)] = estimate_text(table, "test_loss", 3)
+    if table["reported_test_loss"].notna().any():
+        cells[("reported loss", "")] = number_text(table["reported_test_loss"], 3)
+    cells[("parameters", "")] = number_text(table["params"], 0)
+    cells[("MACs (1 MAC = 1 multiply-add)", "million")] = number_text(table["macs"] / 1e6, 2)
+    cells[("time an epoch", f"s {interval}")] = estimate_text(table, "seconds_per_epoch", 2)
+    return pd.DataFrame(cells).fillna(EMPTY)
+
+
+def count_text(row: pd.Series) -> str:
+    """Number of runs in the means, and how many are not and why: "2 (1 diverged)"."""
+    absent = [f"{row[status]} {status}" for status in ("diverged", "failed") if row[status]]
+    return f"{row['n']} ({', '.join(absent)})" if absent else str(row["n"])
+
+
+def number_text(numbers: pd.Series, digits: int) -> pd.Series:
+    """Numbers with `digits` decimals and thousands separators; empty cells as a dash."""
+    return numbers.map(lambda number: EMPTY if pd.isna(number) else f"{number:,.{digits}f}")
+
+
+def estimate_text(table: pd.DataFrame, metric: str, digits: int, scale: float = 1) -> pd.Series:
+    """A metric's mean and interval as text, times `scale`; a mean of one run has no interval."""
+    mean, low, high = (
+        number_text(table[f"{metric}_{part}"] * scale, digits) for part in ("mean", "low", "high")
+    )
+    return mean.where(table[f"{metric}_low"].isna(), mean + " [" + low + ", " + high + "]")
+
+
+def note(runs: pd.DataFrame, study: Mapping[str, Any]) -> str:
+    """What a reader of the table has to know, in a few sentences."""
+    complete = runs[runs["status"] == "ok"]
+    chosen_on = "/".join(sorted(complete["best_chosen_on"].dropna().unique())) or "test"
+    last = "/".join(str(epoch) for epoch in sorted(complete["epoch"].astype(int).unique()))
+    sentences = [
+        f"{study['dataset']['name']}, after the last epoch ({last or study['epochs']}): "
+        "mean over n seeds, and the 95 % interval of that mean (Student's t; none for n = 1).",
+        "The test set chose nothing here; best_test_accuracy in summary.csv is the epoch that is "
+        f"best on the {chosen_on} images.",
+        "1 MAC = 1 multiply-add of a convolution or linear layer, for one image.",
+        "Time: training alone, " + trained_on(complete) + ".",
+    ]
+    if study.get("reported"):
+        sentences.append("Reported: what the exercise's write-up says of its single runs.")
+    if (runs["status"] != "ok").any():
+        sentences.append(f"Runs that diverged or failed are in no mean: {absent_runs(runs)}.")
+    return " ".join(sentences)
+
+
+def trained_on(runs: pd.DataFrame) -> str:
+    """Name the devices, precisions and threads; several of them make times incomparable."""
+    places = runs[["device_name", "precision", "cpu_threads"]].drop_duplicates()
+    names = [
+        f"{device or 'unknown device'}, {precision}, CPU threads: {threads}"
+        for device, precision, threads in places.fillna("").itertuples(index=False)
+    ]
+    mixed = " (several environments: compare no times across them)" if len(names) > 1 else ""
+    return ("; ".join(names) or "no run") + mixed
+
+
+def markdown(cells: pd.DataFrame, title: str, text: str) -> str:
+    """The table as Markdown, with the note under it."""
+    headers = [
+        f"{name}, {unit}" if unit and not unit.startswith("[") else f"{name} {unit}".strip()
+        for name, unit in cells.columns
+    ]
+    escaped = cells.set_axis(headers, axis=1).map(lambda cell: str(cell).replace("|", r"\|"))
+    body = escaped.to_markdown(index=False, disable_numparse=True)
+    return f"# {title}\n\n{body}\n\n{text}\n"
+
+
+def latex(cells: pd.DataFrame, title: str, text: str, label: str) -> str:
+    """The table as a LaTeX float with caption, and the note under it; needs the package booktabs."""
+    columns = [(name.split(" (")[0], unit) for name, unit in cells.columns]  # the note explains
+    escaped = cells.map(latex_escape)
+    escaped.columns = pd.MultiIndex.from_tuples(
+        [(latex_escape(name), latex_escape(unit)) for name, unit in columns]
+    )
+    words = [name for name, _ in columns].index("n")  # the configuration, before the numbers
+    table = escaped.style.hide(axis="index").to_latex(
+        hrules=True,
+        column_format="l" * words + "r" * (len(columns) - words),
+        caption=latex_escape(title),
+        label=label,
+        position="htbp",
+        position_float="centering",
+    )
+    head, tail = "\\begin{tabular}", "\\end{table}"
+    table = table.replace(head, f"\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n{head}")
+    table = table.replace(tail, f"\\par\\smallskip\\raggedright {latex_escape(text)}\n{tail}")
+    return f"% needs \\usepackage{{booktabs}}\n{table}"
+
+
+def latex_escape(text: object) -> str:
+    """Text with LaTeX's special characters escaped."""
+    return str(text).translate(LATEX)
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--study", type=Path, required=True, help="study.json")
+    parser.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")
+    parser.add_argument("--runs", type=Path, required=True, help="runs.csv of collect_runs")
+    parser.add_argument("--complexity", type=Path, required=True, help="csv: a row a network")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    arguments = parser.parse_args(argv)
+    study = read_study(arguments.study)
+    runs = read_table(arguments.runs, study)
+    table = summary(runs, read_cells(arguments.complexity, study["axes"]), study)
+    write_table(bands(read_table(arguments.curves, study), study), arguments.out / "bands.csv")
+    write_table(table, arguments.out / "summary.csv")
+    cells, text = people_table(table, study), note(runs, study)
+    write_text(arguments.out / "summary.md", markdown(cells, study["title"], text))
+    write_text(
+        arguments.out / "summary.tex",
+        latex(cells, study["title"], text, f"tab:{study['study']}"),
+    )
+    print(f"{arguments.out}: bands.csv, summary.csv, summary.md, summary.tex")
+
+
+if __name__ == "__main__":
+    run_command(main)

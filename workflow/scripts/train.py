@@ -1,0 +1,293 @@
+"""Train one network with one norm from one seed, and record every epoch.
+
+    python workflow/scripts/train.py --data results/data/digits --out /tmp/run \\
+        --model resnet --norm batch --seed 0 --epochs 5 --learning_rate 3e-4
+
+Writes history.csv (a row an epoch), run.json (specification, result, environment), model.pt (weights)
+and test_logits.npy (float16) to --out. With --store, a run that was trained before is linked from
+there, and an interrupted or shorter one goes on from its last state. Options that are not given have
+the exercise's values; their names, types and defaults are those of config.yaml.
+"""
+
+import argparse
+import csv
+import io
+import json
+import math
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from normres import catalog, fingerprint
+from normres.devices import choose_computation
+from normres.environment import EXACT, describe
+from normres.errors import InputError, run_command
+from normres.files import replacing, write_json, write_text
+from normres.images import Images, open_images
+from normres.options import check_last_batch, option_schemas, resolve
+from normres.store import StoredRun, link_outputs, run_key, save_tensors
+from normres.training import HISTORY_COLUMNS, TrainingRun
+from normres.validation import check, check_name, coerce
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    plan = read_plan(arguments)
+    try:
+        train(plan, arguments)
+    except Exception as error:
+        if not arguments.record_failure:
+            raise
+        # One line for the person, the traceback for the log: the other runs of the study go on.
+        if not isinstance(error, InputError):
+            traceback.print_exc()
+        reason = " ".join(f"{error}".split()) or type(error).__name__
+        if not isinstance(error, InputError):
+            reason = f"{type(error).__name__}: {reason}"
+        print(f"failed: {reason}", file=sys.stderr)
+        record_failure(plan, reason, arguments.out)
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    summary, _, details = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder made by prepare_data.py")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the run's four files")
+    parser.add_argument("--model", help=f"one of {', '.join(catalog.names('networks'))}")
+    parser.add_argument("--norm", help=f"one of {', '.join(catalog.names('norms'))}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="passes over the training images")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--store", type=Path, help="where runs are kept; none: nothing is kept")
+    parser.add_argument(
+        "--save-every", type=float, default=30, help="seconds between two savings of the state"
+    )
+    parser.add_argument(
+        "--state-budget-gb", type=float, default=10, help="disk space for states of finished runs"
+    )
+    parser.add_argument("--progress", type=Path, help="small JSON file kept up to date while training")
+    parser.add_argument(
+        "--run",
+        help='instead of --model and options: {"specification": {...}, "fingerprint": "..."} as JSON',
+    )
+    parser.add_argument(
+        "--record-failure",
+        action="store_true",
+        help="when training fails, write status failed into --out and exit 0",
+    )
+    options = parser.add_argument_group("training options")
+    for name, option in option_schemas().items():
+        choices = f" ({', '.join(map(str, option['enum']))})" if "enum" in option else ""
+        text = f"{option['description']}{choices} [{option['default']}]".replace("%", "%%")
+        options.add_argument(f"--{name}", metavar="VALUE", help=text)
+    return parser.parse_args(argv)
+
+
+def read_plan(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The run's specification and code fingerprint, from --run or from the single options."""
+    if arguments.run:
+        plan = json.loads(arguments.run)
+        now = fingerprint.of_run(plan["specification"]["model"], plan["specification"]["norm"])
+        if now != plan["fingerprint"]:
+            raise InputError(
+                "the code of this run has changed since the study was started; start it again"
+            )
+        return plan
+    for name in ("model", "norm", "epochs"):
+        if getattr(arguments, name) is None:
+            raise InputError(f"--{name} is missing (see --help)")
+    check_name(arguments.model, catalog.names("networks"), "--model")
+    check_name(arguments.norm, catalog.names("norms"), "--norm")
+    given = {}
+    for name, option in option_schemas().items():
+        if getattr(arguments, name) is not None:
+            given[name] = coerce(getattr(arguments, name), option)
+            check(given[name], option, f"--{name}")
+    check(arguments.epochs, {"type": "integer", "minimum": 1}, "--epochs")
+    specification = resolve(
+        arguments.model, arguments.norm, arguments.seed, arguments.epochs, given
+    )
+    unread = sorted(set(given) - set(specification))
+    if unread:
+        raise InputError(f"--{unread[0]}: does not apply to {arguments.model} with {arguments.norm}")
+    return {
+        "specification": specification,
+        "fingerprint": fingerprint.of_run(arguments.model, arguments.norm),
+    }
+
+
+def train(plan: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+    """Train, or link what is trained already, so that --out holds the run's four files."""
+    specification = plan["specification"]
+    images = open_images(arguments.data)
+    key = run_key(specification, plan["fingerprint"], images.checksum)
+    with ExitStack() as stack:
+        store = arguments.store or stack.enter_context(tempfile.TemporaryDirectory())
+        stored = StoredRun(store, key)
+        stack.enter_context(
+            stored.locked(lambda: print(f"waiting: another process trains run {key}", flush=True))
+        )
+        finished = stored.finished(specification["epochs"])
+        if finished:
+            print(f"already trained: linked from {finished}")
+        else:
+            with stored.finishing(specification["epochs"]) as folder:
+                train_into(folder, plan, images, stored, arguments)
+            finished = stored.finished(specification["epochs"])
+            stored.prune_states(arguments.state_budget_gb)
+        link_outputs(finished, arguments.out)
+    print(f"wrote {arguments.out}")
+
+
+def train_into(
+    folder: Path,
+    plan: Mapping[str, Any],
+    images: Images,
+    stored: StoredRun,
+    arguments: argparse.Namespace,
+) -> None:
+    """Train from the last state, if there is one, and write the outputs to `folder`."""
+    specification = plan["specification"]
+    epochs = specification["epochs"]
+    started = datetime.now(UTC)
+    computation = choose_computation(specification, arguments.device)
+    run = TrainingRun(specification, images, computation)
+    check_last_batch(len(run.sets["train"]), specification)
+    environment = describe(computation)
+    environments = [environment]
+    state = stored.load_state()
+    if state and state["run"]["history"][-1]["epoch"] <= epochs:
+        run.load_state_dict(state["run"])
+        environments = [*state["environments"], environment]
+        print(f"goes on after epoch {run.epoch}")
+
+    def save() -> None:
+        stored.save_state({"run": run.state_dict(), "environments": environments})
+
+    report = ProgressFile(arguments.progress, specification)
+    saved = time.monotonic()
+    print(" ".join(f"{column:>20}" for column in HISTORY_COLUMNS))
+    for row in run.train(lambda done, total: report.batch(run, done, total)):
+        print(" ".join(f"{_cell(value):>20}" for value in row.values()), flush=True)
+        report.epoch(run)
+        if run.epoch < epochs and time.monotonic() - saved >= arguments.save_every:
+            save()
+            saved = time.monotonic()
+    if not run.diverged and (state is None or run.epoch > state["run"]["history"][-1]["epoch"]):
+        save()
+
+    write_history(run.history, folder / "history.csv")
+    save_tensors(run.weights(), folder / "model.pt")
+    with replacing(folder / "test_logits.npy") as temporary:
+        np.save(temporary, run.test_logits())
+    exact = all(e[key] == environment[key] for e in environments for key in EXACT)
+    write_json(
+        folder / "run.json",
+        {
+            "status": "diverged" if run.diverged else "ok",
+            "reason": f"loss not finite in epoch {run.epoch}" if run.diverged else None,
+            **plan,
+            "data": {"name": images.name, "checksum": images.checksum},
+            "final": _finite(run.history[-1]),
+            "best": best_epoch(run.history),
+            "environment": environment,
+            "attempts": len(environments),
+            "exact": exact,
+            "train_seconds": run.history[-1]["train_seconds"],
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def best_epoch(history: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The epoch with the highest accuracy, and on which images it was chosen."""
+    chosen_on = "test" if history[0]["validation_accuracy"] is None else "validation"
+    best = max(history[1:] or history, key=lambda row: row[f"{chosen_on}_accuracy"])
+    return {
+        "epoch": best["epoch"],
+        "test_accuracy": best["test_accuracy"],
+        "chosen_on": chosen_on,
+    }
+
+
+def record_failure(plan: Mapping[str, Any], reason: str, out: Path) -> None:
+    """Write the four files of a run without a result: its status, and nothing that was measured."""
+    write_history([], out / "history.csv")
+    save_tensors({}, out / "model.pt")
+    with replacing(out / "test_logits.npy") as temporary:
+        np.save(temporary, np.empty((0, 0), np.float16))
+    write_json(out / "run.json", {"status": "failed", "reason": reason, **plan})
+
+
+def write_history(history: list[Mapping[str, Any]], path: Path) -> None:
+    """Write history.csv; numbers in full precision, an empty cell for what there is not."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())
+
+
+class ProgressFile:
+    """Tells a display how far the run is, at most once a second. Its times are estimates."""
+
+    def __init__(self, path: Path | None, specification: Mapping[str, Any]):
+        self.path = path
+        self.epochs = specification["epochs"]
+        self.written = -math.inf
+        self.started: tuple[float, float] | None = None  # when, and at which fraction of the run
+
+    def batch(self, run: TrainingRun, done: int, total: int) -> None:
+        if time.monotonic() - self.written >= 1:
+            self._write(run, done / total)
+
+    def epoch(self, run: TrainingRun) -> None:
+        self._write(run, 0.0)
+
+    def _write(self, run: TrainingRun, part: float) -> None:
+        if self.path is None:
+            return
+        now, fraction = time.monotonic(), (max(run.epoch, 0) + part) / self.epochs
+        self.started = self.started or (now, fraction)
+        elapsed, gained = now - self.started[0], fraction - self.started[1]
+        last = run.history[-1] if run.history else {}
+        write_json(
+            self.path,
+            {
+                "epoch": min(run.epoch + 1, self.epochs),
+                "epochs": self.epochs,
+                "fraction": fraction,
+                "train_loss": _finite(last).get("train_loss"),
+                "test_accuracy": last.get("test_accuracy"),
+                "seconds_left": elapsed / gained * (1 - fraction) if gained > 0 else None,
+            },
+        )
+        self.written = now
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with None for numbers that JSON cannot hold."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+
+
+def _cell(value: float | int | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+if __name__ == "__main__":
+    run_command(main)
