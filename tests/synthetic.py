@@ -189,11 +189,10 @@ def aggregate(study: Path) -> dict[str, Path]:
     """Run collect_runs and summarize_runs on a study.json; return the files by option name."""
     files = {name: study.parent / f"{name}.csv" for name in ("bands", "curves", "summary", "runs")}
     collect_runs.main(
-        ["--study", str(study), "--out-curves", str(files["curves"])]
-        + ["--out-runs", str(files["runs"])]
+        f"--study {study} --out-curves {files['curves']} --out-runs {files['runs']}".split()
     )
     summarize_runs.main(
-        ["--study", str(study), "--curves", str(files["curves"]), "--runs", str(files["runs"])]
-        + ["--complexity", str(study.parent / "complexity.csv"), "--out", str(study.parent)]
+        f"--study {study} --curves {files['curves']} --runs {files['runs']} "
+        f"--complexity {study.parent / 'complexity.csv'} --out {study.parent}".split()
     )
     return {"study": study, **files}

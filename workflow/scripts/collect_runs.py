@@ -19,11 +19,22 @@ from normres.errors import InputError, run_command
 from normres.files import read_json, replacing
 from normres.tables import axis_text, read_study
 
-HISTORY = (
-    "epoch train_loss test_loss test_correct test_accuracy train_eval_loss train_eval_accuracy "
-    "validation_loss validation_accuracy first_conv_grad_norm last_conv_grad_norm train_seconds "
-    "eval_seconds images_per_second"
-).split()
+HISTORY = [
+    "epoch",
+    "train_loss",
+    "test_loss",
+    "test_correct",
+    "test_accuracy",
+    "train_eval_loss",
+    "train_eval_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "first_conv_grad_norm",
+    "last_conv_grad_norm",
+    "train_seconds",
+    "eval_seconds",
+    "images_per_second",
+]
 OUTCOME = ["best_epoch", "best_test_accuracy", "best_chosen_on", "seconds_per_epoch"]
 ENVIRONMENT = ["device_name", "precision", "cpu_threads"]
 
@@ -100,8 +111,9 @@ def refuse_mixed_data(data: dict[str, Path]) -> None:
     if len(data) > 1:
         (first, place), (second, other) = list(data.items())[:2]
         raise InputError(
-            f"{other / 'run.json'}: data.checksum is {second}, but {first} in {place / 'run.json'}; "
-            "the runs of a study share one data set: rm -r the older one, then run snakemake again"
+            f"{other / 'run.json'}: data.checksum is {second}, but {first} in "
+            f"{place / 'run.json'}; the runs of a study share one data set: rm -r the older run, "
+            "then run snakemake again"
         )
 
 
@@ -161,9 +173,7 @@ def main(argv: list[str] | None = None) -> int | None:
     curves, runs = collect(study, arguments.study.parent)
     key = ["model", "norm", *study["axes"], "seed", "status"]
     write_rows(curves, key + HISTORY, arguments.out_curves)
-    write_rows(
-        runs, ["run", *key, "reason", *HISTORY, *OUTCOME, *ENVIRONMENT], arguments.out_runs
-    )
+    write_rows(runs, ["run", *key, "reason", *HISTORY, *OUTCOME, *ENVIRONMENT], arguments.out_runs)
     complete = sum(run["status"] == "ok" for run in runs)
     print(f"{arguments.out_curves}, {arguments.out_runs}: {complete} of {len(runs)} runs complete")
 

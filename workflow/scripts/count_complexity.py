@@ -36,6 +36,8 @@ from normres.tables import read_study, write_table
 # Options that change the memory of training, but not the network.
 MEMORY_OPTIONS = ("batch_size", "optimizer", "momentum")
 
+NUMBERS = ("params", "macs", "norm_ops", "norm_ops_training", "activations")
+
 InputShape = tuple[int, int, int]
 
 
@@ -46,7 +48,9 @@ def count_study(
 
     Raises InputError where a network does not admit the images or its counts disagree.
     """
-    network_axes = [axis for axis in study["axes"] if any(_takes(run, axis) for run in study["runs"])]
+    network_axes = [
+        axis for axis in study["axes"] if any(_takes(run, axis) for run in study["runs"])
+    ]
     axes = [axis for axis in study["axes"] if axis in (*network_axes, *MEMORY_OPTIONS)]
     networks: dict[tuple, Complexity] = {}
     rows: dict[tuple, dict[str, Any]] = {}
@@ -54,13 +58,129 @@ def count_study(
     for run in study["runs"]:
         cells = {"model": run["model"], "norm": run["norm"], **run["axes"]}
         network_cells = {key: cells.get(key) for key in ("model", "norm", *network_axes)}
-        network, row = tuple(network_cells.values()), tuple(cells.get(axis) for axis in axes)
+        row_cells = {key: cells.get(key) for key in ("model", "norm", *axes)}
+        network, row = tuple(network_cells.values()), tuple(row_cells.values())
+        specification = run["specification"]
         if network not in networks:
-            networks[network] = count_network(run["specification"], input_shape, classes)
+            networks[network] = count_network(specification, input_shape, classes)
             layers += [network_cells | asdict(layer) for layer in networks[network].layers]
-        if (network, row) not in rows:
-            rows[network, row] = (
-                {key: cells.get(key) for key in ("model", "norm", *axes)}
-                | costs(run["specification"], networks[network], input_shape, classes)
-            )
+        if row not in rows:
+            rows[row] = row_cells | costs(specification, networks[network], input_shape, classes)
     return pd.DataFrame(rows.values(), dtype=object), pd.DataFrame(layers, dtype=object)
+
+
+def _takes(run: Mapping[str, Any], option: str) -> bool:
+    """Whether the network or the norm of a run has this option."""
+    kinds = (("networks", run["model"]), ("norms", run["norm"]))
+    return any(option in catalog.options(kind, name) for kind, name in kinds)
+
+
+def count_network(
+    specification: Mapping[str, Any], input_shape: InputShape, classes: int
+) -> Complexity:
+    """Count the network of a run's specification."""
+    channels, _, side = input_shape
+    return count(build_network(specification, channels, side, classes), input_shape)
+
+
+def costs(
+    specification: Mapping[str, Any], counted: Complexity, input_shape: InputShape, classes: int
+) -> dict[str, Any]:
+    """The cells of complexity.csv that follow those of the configuration."""
+    counts = asdict(counted)
+    del counts["layers"]
+    unsupported = counts.pop("unsupported")
+    return {
+        "input": "x".join(map(str, input_shape)),
+        "classes": classes,
+        **counts,
+        "peak_training_bytes": peak_training_bytes(specification, input_shape, classes),
+        "peak_training_batch": specification["batch_size"],
+        "peak_training_method": PEAK_TRAINING_METHOD,
+        "unsupported": unsupported,
+    }
+
+
+def read_dataset(path: str | Path) -> tuple[InputShape, int]:
+    """The input shape (channels, height, width) and number of classes in a dataset.json."""
+    dataset = read_json(path)
+    try:
+        height, width, channels = dataset["shape"]
+        classes = len(dataset["class_names"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{path}: needs `shape` [height, width, channels] and `class_names`"
+        ) from None
+    return _square((channels, height, width), str(path)), classes
+
+
+def parse_input(text: str) -> InputShape:
+    """An input shape from text such as "3x32x32"."""
+    parts = text.split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--input {text}: give channels x height x width, such as 3x32x32")
+    return _square(tuple(map(int, parts)), f"--input {text}")
+
+
+def _square(input_shape: InputShape, source: str) -> InputShape:
+    if input_shape[1] != input_shape[2]:
+        raise InputError(f"{source}: networks take square images, not {input_shape[1:]}")
+    return input_shape
+
+
+def describe(model: str, norm: str, input_shape: InputShape, classes: int, batch_size: int) -> str:
+    """A network's layers and costs as text, with default options."""
+    specification = resolve(model, norm, seed=0, epochs=1, given={"batch_size": batch_size})
+    counted = count_network(specification, input_shape, classes)
+    cells = costs(specification, counted, input_shape, classes)
+    layers = pd.DataFrame([asdict(layer) for layer in counted.layers])
+    title = f"{model} with norm {norm}, input {cells['input']}, {classes} classes, per image"
+    table = layers.to_string(index=False, formatters=dict.fromkeys(NUMBERS, "{:,}".format))
+    totals = [
+        f"{key:21} {value:,}" if isinstance(value, int) else f"{key:21} {value}"
+        for key, value in cells.items()
+    ]
+    return "\n".join([f"{title} (1 MAC = 1 multiply-add)", table, "", *totals])
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the two tables of a study, or print one network's."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    of_study = parser.add_argument_group("the networks of a study")
+    of_study.add_argument("--study", type=Path, help="study.json")
+    of_study.add_argument("--dataset", type=Path, help="dataset.json of its data set")
+    of_study.add_argument("--out-summary", type=Path, help="csv to write: a row a network")
+    of_study.add_argument("--out-layers", type=Path, help="csv to write: a row a layer")
+    single = parser.add_argument_group("one network, printed")
+    single.add_argument("--model", choices=catalog.names("networks"))
+    single.add_argument("--norm", choices=catalog.names("norms"), default="none")
+    single.add_argument("--input", default="3x32x32", help="channels x height x width")
+    single.add_argument("--classes", type=int, default=10)
+    single.add_argument("--batch-size", type=int, default=128, help="for the memory of training")
+    arguments = parser.parse_args(argv)
+    if min(arguments.classes, arguments.batch_size) < 1:
+        parser.error("--classes and --batch-size are at least 1")
+    if arguments.model:
+        print(
+            describe(
+                arguments.model,
+                arguments.norm,
+                parse_input(arguments.input),
+                arguments.classes,
+                arguments.batch_size,
+            )
+        )
+        return
+    files = (arguments.study, arguments.dataset, arguments.out_summary, arguments.out_layers)
+    if None in files:
+        parser.error("give --model, or --study, --dataset, --out-summary and --out-layers")
+    summary, layers = count_study(read_study(arguments.study), *read_dataset(arguments.dataset))
+    write_table(summary, arguments.out_summary)
+    write_table(layers, arguments.out_layers)
+    print(f"wrote {arguments.out_summary} ({len(summary)} networks) and {arguments.out_layers}")
+
+
+if __name__ == "__main__":
+    run_command(main)

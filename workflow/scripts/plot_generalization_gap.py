@@ -13,15 +13,15 @@ from normres import figures
 from normres.curves import Quantity, draw_curves
 from normres.errors import run_command
 
-QUANTITY = Quantity("gap", "training - test accuracy (points)", scale=100)
+QUANTITY = Quantity("gap", "training minus test accuracy\n(percentage points)", scale=100)
 
 
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame]:
     """Draw the figure; return it and the rows it shows."""
     question = figures.ask(
         tables.study,
-        "Which {subject} does better on images it was trained on than on new ones?",
-        "How much better is the network on images it was trained on?",
+        "Which {subject} overfit{s} most?",
+        "How much does the network overfit?",
     )
     note = "Training accuracy: on a fixed sample of the training images, in evaluation mode."
     return draw_curves(tables, QUANTITY, question, note=note)

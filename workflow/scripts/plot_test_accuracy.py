@@ -13,14 +13,14 @@ from normres import figures
 from normres.curves import Quantity, draw_curves
 from normres.errors import run_command
 
-QUANTITY = Quantity("test_accuracy", "test accuracy (%)", scale=100, bounds=(0, 100))
+QUANTITY = Quantity("test_accuracy", "test accuracy (%)", scale=100, bounds=(0, 100), zoom=True)
 
 
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame]:
     """Draw the figure; return it and the rows it shows."""
     question = figures.ask(
         tables.study,
-        "Which {subject} ends highest, and how soon?",
+        "Which {subject} end{s} highest, and how soon?",
         "How accurate does the network get, and how soon?",
     )
     return draw_curves(tables, QUANTITY, question, note="Epoch 0: before training.")

@@ -15,20 +15,22 @@ from normres import figures
 from normres.curves import Quantity, draw_curves
 from normres.errors import run_command
 
-QUANTITY = Quantity("train_loss", "training loss (nats an image)", format="{:.2g}", log=True)
+QUANTITY = Quantity("train_loss", "training loss (nats per image)", format="{:#.2g}", log=True)
 
 
 def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame]:
     """Draw the figure against "epoch" or "time"; return it and the rows it shows."""
-    what = "an epoch" if against == "epoch" else "a second"
+    best, much = ("fewest epochs", "many epochs") if against == "epoch" else ("least time", "long")
     question = figures.ask(
         tables.study,
-        f"Which {{subject}} learns most {what} of training?",
-        f"How much does the network learn {what} of training?",
+        f"Which {{subject}} fit{{s}} the training images in the {best}?",
+        f"How {much} does the network take to fit the training images?",
     )
     note = "Loss: running mean over an epoch, drawn at its end."
     if against == "time":
-        note += " Time: training alone, without evaluation; a mean is drawn at its seeds' mean time."
+        note += (
+            " Time: training alone, without evaluation; a mean is drawn at its seeds' mean time."
+        )
     return draw_curves(tables, QUANTITY, question, against, note)
 
 

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 
 from normres.dataset_facts import SIZES
-from normres.datasets import read_dataset, read_folder
+from normres.datasets import read_dataset
 from normres.errors import InputError, run_command
+from normres.image_folder import read_folder
 from normres.images import write_images
 
 SECONDS_BETWEEN_LINES = 10

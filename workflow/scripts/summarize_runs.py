@@ -72,15 +72,11 @@ def bands(curves: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
         parts.append(part[part["n"] > 0].assign(metric=metric))
     table = pd.concat(parts).sort_values(["configuration", "metric", "epoch"])
     table = table.merge(configurations(study), left_on="configuration", right_index=True)
-    return table[
-        [*configuration_columns(study), "metric", "epoch", "seconds", "n", "mean", "sd"]
-        + ["low", "high"]
-    ]
+    columns = ["metric", "epoch", "seconds", "n", "mean", "sd", "low", "high"]
+    return table[[*configuration_columns(study), *columns]]
 
 
-def summary(
-    runs: pd.DataFrame, complexity: pd.DataFrame, study: Mapping[str, Any]
-) -> pd.DataFrame:
+def summary(runs: pd.DataFrame, complexity: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
     """Make summary.csv from runs.csv and complexity.csv: a row a configuration, at its last epoch.
 
     Raises InputError where complexity.csv has several rows for one configuration.
@@ -130,7 +126,9 @@ def with_costs(
 def people_table(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
     """Turn the summary into text cells under (name, unit) headers."""
     interval = "[95 % interval]"
-    cells = {(column.replace("_", " "), ""): table[column] for column in configuration_columns(study)}
+    cells = {
+        (column.replace("_", " "), ""): table[column] for column in configuration_columns(study)
+    }
     cells[("n", "")] = table.apply(count_text, axis=1)
     cells[("test accuracy", f"% {interval}")] = estimate_text(table, "test_accuracy", 2, 100)
     if table["reported_test_accuracy"].notna().any():
@@ -174,8 +172,9 @@ def note(runs: pd.DataFrame, study: Mapping[str, Any]) -> str:
         "The test set chose nothing here; best_test_accuracy in summary.csv is the epoch that is "
         f"best on the {chosen_on} images.",
         "1 MAC = 1 multiply-add of a convolution or linear layer, for one image.",
-        "Time: training alone, " + trained_on(complete) + ".",
     ]
+    if len(complete):
+        sentences.append(f"Time: training alone, on {trained_on(complete)}.")
     if study.get("reported"):
         sentences.append("Reported: what the exercise's write-up says of its single runs.")
     if (runs["status"] != "ok").any():
@@ -191,7 +190,7 @@ def trained_on(runs: pd.DataFrame) -> str:
         for device, precision, threads in places.fillna("").itertuples(index=False)
     ]
     mixed = " (several environments: compare no times across them)" if len(names) > 1 else ""
-    return ("; ".join(names) or "no run") + mixed
+    return "; ".join(names) + mixed
 
 
 def markdown(cells: pd.DataFrame, title: str, text: str) -> str:
@@ -206,7 +205,7 @@ def markdown(cells: pd.DataFrame, title: str, text: str) -> str:
 
 
 def latex(cells: pd.DataFrame, title: str, text: str, label: str) -> str:
-    """The table as a LaTeX float with caption, and the note under it; needs the package booktabs."""
+    """The table as a LaTeX float, with the note under it; needs the package booktabs."""
     columns = [(name.split(" (")[0], unit) for name, unit in cells.columns]  # the note explains
     escaped = cells.map(latex_escape)
     escaped.columns = pd.MultiIndex.from_tuples(

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         if not isinstance(error, InputError):
             reason = f"{type(error).__name__}: {reason}"
         print(f"failed: {reason}", file=sys.stderr)
-        record_failure(plan, reason, arguments.out)
+        record_failure(plan, reason, arguments)
     return 0
 
 
@@ -83,8 +83,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--record-failure",
-        action="store_true",
-        help="when training fails, write status failed into --out and exit 0",
+        type=Path,
+        metavar="FILE",
+        help="when training fails: add a line to FILE, write status failed into --out, exit 0",
     )
     options = parser.add_argument_group("training options")
     for name, option in option_schemas().items():
@@ -197,7 +198,8 @@ def train_into(
         {
             "status": "diverged" if run.diverged else "ok",
             "reason": f"loss not finite in epoch {run.epoch}" if run.diverged else None,
-            **plan,
+            "specification": specification,
+            "fingerprint": plan["fingerprint"],
             "data": {"name": images.name, "checksum": images.checksum},
             "final": _finite(run.history[-1]),
             "best": best_epoch(run.history),
@@ -222,13 +224,25 @@ def best_epoch(history: list[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def record_failure(plan: Mapping[str, Any], reason: str, out: Path) -> None:
+def record_failure(plan: Mapping[str, Any], reason: str, arguments: argparse.Namespace) -> None:
     """Write the four files of a run without a result: its status, and nothing that was measured."""
+    out, failures = arguments.out, arguments.record_failure
+    failures.parent.mkdir(parents=True, exist_ok=True)
+    with failures.open("a", encoding="utf-8") as lines:
+        lines.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {reason}\n")
     write_history([], out / "history.csv")
     save_tensors({}, out / "model.pt")
     with replacing(out / "test_logits.npy") as temporary:
         np.save(temporary, np.empty((0, 0), np.float16))
-    write_json(out / "run.json", {"status": "failed", "reason": reason, **plan})
+    write_json(
+        out / "run.json",
+        {
+            "status": "failed",
+            "reason": reason,
+            "specification": plan["specification"],
+            "fingerprint": plan["fingerprint"],
+        },
+    )
 
 
 def write_history(history: list[Mapping[str, Any]], path: Path) -> None:

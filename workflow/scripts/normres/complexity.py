@@ -103,16 +103,19 @@ def count(network: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
     network.eval()
     image = torch.zeros(1, *input_shape)
     layers = _closed_form(network, image)
-    analysis = _analyze(JitModelAnalysis(network, image).set_op_handle(**MAC_HANDLES, **NORM_HANDLES))
-    _check(network, "MACs", layers, "macs", {
-        "fvcore": _totals(analysis, MAC_HANDLES),
-        "torch.utils.flop_counter": _flop_counter_macs(network, image),
-    })
-    _check(network, "norm operations", layers, "norm_ops", {"fvcore": _totals(analysis, NORM_HANDLES)})
-    activations = _analyze(ActivationCountAnalysis(network, image)).by_module()
-    _check(network, "activations", layers, "activations", {"fvcore": activations})
-    training = {"fvcore": _training_norm_ops(network, input_shape)}
-    _check(network, "norm operations in training", layers, "norm_ops_training", training)
+    handles = MAC_HANDLES | NORM_HANDLES
+    analysis = _quiet(JitModelAnalysis(network, image).set_op_handle(**handles))
+    counted = {
+        "macs": {
+            "fvcore": _totals(analysis, MAC_HANDLES),
+            "torch.utils.flop_counter": _flop_counter_macs(network, image),
+        },
+        "norm_ops": {"fvcore": _totals(analysis, NORM_HANDLES)},
+        "norm_ops_training": {"fvcore": _training_norm_ops(network, input_shape)},
+        "activations": {"fvcore": _quiet(ActivationCountAnalysis(network, image)).by_module()},
+    }
+    for what, counts in counted.items():
+        _check(network, layers, what, counts)
     state = [*network.parameters(), *network.buffers()]
     return Complexity(
         params=sum(parameter.numel() for parameter in network.parameters()),
@@ -162,8 +165,8 @@ def _closed_form(network: nn.Module, image: Tensor) -> list[Layer]:
     named = {
         name: module
         for name, module in network.named_modules()
-        if module._parameters or not any(module.children())
         if not isinstance(module, nn.Identity)
+        and (list(module.parameters(recurse=False)) or not list(module.children()))
     }
     hooks = [
         module.register_forward_hook(
@@ -202,8 +205,8 @@ def _layer(name: str, module: nn.Module, shapes: list[torch.Size]) -> Layer:
     )
 
 
-def _analyze(analysis: JitModelAnalysis) -> JitModelAnalysis:
-    """Silence fvcore's log: what it does not count is listed, modules that do not run do not matter."""
+def _quiet(analysis: JitModelAnalysis) -> JitModelAnalysis:
+    """Silence fvcore's log: `_unsupported` lists what it would warn of."""
     return analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
 
 
@@ -236,35 +239,35 @@ def _training_norm_ops(network: nn.Module, input_shape: tuple[int, int, int]) ->
     # Two images: batch norm cannot train on one where a layer's output is a single pixel.
     images = torch.zeros(2, *input_shape)
     network.train()
-    analysis = _analyze(JitModelAnalysis(network, images).set_op_handle(**NORM_HANDLES))
+    analysis = _quiet(JitModelAnalysis(network, images).set_op_handle(**NORM_HANDLES))
     totals = _totals(analysis, NORM_HANDLES)
     network.eval()
     return {name: number // 2 for name, number in totals.items()}
 
 
 def _check(
-    network: nn.Module,
-    what: str,
-    layers: list[Layer],
-    field: str,
-    counters: Mapping[str, Mapping[str, int]],
+    network: nn.Module, layers: list[Layer], what: str, counted: Mapping[str, Mapping[str, int]]
 ) -> None:
-    """Compare each module's counts with its layers' closed forms, the innermost modules first."""
-    names = [name for name, _ in network.named_modules()]
-    for name in sorted(names, key=lambda name: -len(name.split(".")) if name else 0):
+    """Compare each module's counts with the closed forms of its layers.
+
+    Layers come first, then the modules around them, the innermost first: these differ where a
+    module computes with a weight outside any layer.
+    """
+    modules = [name for name, _ in network.named_modules()]
+    for name in dict.fromkeys([layer.layer for layer in layers] + modules[::-1]):
         inside = f"{name}." if name else ""
-        expected = sum(
-            getattr(layer, field)
+        closed_form = sum(
+            getattr(layer, what)
             for layer in layers
             if layer.layer == name or layer.layer.startswith(inside)
         )
-        counts = {counter: numbers.get(name, 0) for counter, numbers in counters.items()}
-        if any(number != expected for number in counts.values()):
-            numbers = {**counts, "the closed form": expected}
+        counts = {counter: numbers.get(name, 0) for counter, numbers in counted.items()}
+        if any(number != closed_form for number in counts.values()):
+            counts["the closed form"] = closed_form
             raise InputError(
-                f"{type(network).__name__}: {what} of {name or 'the network outside its layers'} "
-                f"disagree: {', '.join(f'{number:,} by {by}' for by, number in numbers.items())}; "
-                "normres/complexity.py has to know each layer with a weight"
+                f"{type(network).__name__}: counts of {what} disagree in layer {name or '(root)'}: "
+                + ", ".join(f"{number:,} by {counter}" for counter, number in counts.items())
+                + "; normres/complexity.py must know the closed form of each layer with a weight"
             )
 
 

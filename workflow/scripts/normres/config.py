@@ -47,8 +47,9 @@ class Study:
     norms: list[str]
     seeds: list[int]
     epochs: int
-    options: Mapping[str, Any]  # as given: a value, or a list for an axis
+    options: Mapping[str, Any]  # a value, or a list for an axis
     axes: Mapping[str, list[Any]]
+    definition: Mapping[str, Any]  # as in config.yaml, without what only repeats a default
     runs: list[Run]
     excluded: list[dict[str, Any]] = field(default_factory=list)
     reported: list[dict[str, Any]] = field(default_factory=list)
@@ -185,10 +186,17 @@ def _expand(name: str, study: Mapping[str, Any]) -> Study:
         epochs=study["epochs"],
         options={key: given.get(key, s["default"]) for key, s in schemas.items()},
         axes=axes,
+        definition=_definition(study, given),
         runs=runs,
         excluded=excluded,
         reported=study.get("reported", []),
     )
+
+
+def _definition(study: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    schemas = option_schemas()
+    kept = {key: value for key, value in study.items() if key not in schemas}
+    return kept | {key: value for key, value in given.items() if value != schemas[key]["default"]}
 
 
 def _configurations(

@@ -15,21 +15,22 @@ from normres import figures
 from normres.figures import DASHES, MARKERS, Look, Tables
 from normres.tables import axes_label, configuration_columns
 
-GHOST = Look("#B5B5B5", "solid", "o")
+GHOST = "#C4C4C4"
+ZOOM = (0.38, 0.13, 0.6, 0.4)  # left, bottom, width and height in a panel, as shares of it
 UNITS = [(600, 1, "s"), (36_000, 60, "min"), (math.inf, 3600, "h")]  # up to, seconds, name
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a curve figure shows: a metric of bands.csv, its column in curves.csv, how to draw it."""
+    """What a curve figure shows: a metric of bands.csv and curves.csv, and how to draw it."""
 
     metric: str
     label: str  # of the y axis, with unit
     scale: float = 1.0  # drawn = scale * value
     format: str = "{:.1f}"  # of the value beside a line's end
     log: bool = False
-    least: float = 0.0  # the span that the y axis covers at least, in drawn units
-    bounds: tuple[float, float] = (-math.inf, math.inf)  # in drawn units
+    bounds: tuple[float, float] = (-math.inf, math.inf)  # of the y axis, in drawn units
+    zoom: bool = False  # draw the second half of training once more, larger, where there is room
 
 
 @dataclass(frozen=True)
@@ -51,28 +52,35 @@ def draw_curves(
     longest = drawn["seconds"].max() if len(drawn) else 0
     unit, unit_name = next((unit, name) for most, unit, name in UNITS if longest <= most)
     drawn["x"] = drawn["epoch"] if against == "epoch" else drawn["seconds"] / unit
-    ends = {name: end_label(drawn, name, label, quantity) for panel in panels
-            for name, (label, _) in panel.lines.items()}
+    ends = {
+        name: end_label(drawn, name, label, quantity)
+        for panel in panels
+        for name, (label, _) in panel.lines.items()
+    }
     columns = len(panels) if len(panels) <= 4 else len(study["norms"]) if study["axes"] else 3
     figure, axes = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3, 2.3) if columns == 1 else (2.3, 2.1) if columns == 2 else (1.75, 2.0),
+        (3.3, 2.3) if columns == 1 else (2.3, 2.1) if columns == 2 else (1.6, 2.0),
         question=question,
         study=study,
         notes=[explain(tables, panels, note), figures.missing_note(tables)],
-        left=0.52,
+        above=0.25 if len(panels) > 1 else 0.1,
+        left=0.52 + 0.12 * quantity.label.count("\n"),
         right=0.3 + max(figures.text_width(text, figures.TEXT) for *_, text in ends.values()),
     )
-    limits = y_limits(drawn, quantity)
-    for place, panel in zip(axes.flat, panels, strict=False):
-        draw_panel(place, panel, drawn, ends)
-        place.set_ylim(limits)
-        place.set_xlim(0, drawn["x"].max() if len(drawn) else 1)
-        labels = [(*ends[name][:2], ends[name][2], look)
-                  for name, (_, look) in panel.lines.items() if ends[name][2]]
-        figures.label_ends(place, labels)
     x_label = "epoch" if against == "epoch" else f"training time ({unit_name})"
-    finish_axes(axes, len(panels), quantity, x_label, whole=against == "epoch")
+    finish_axes(axes, len(panels), drawn, quantity, x_label)
+    zoom = zoomed(drawn, axes[0, 0]) if quantity.zoom else None
+    for place, panel in zip(axes.flat, panels, strict=False):
+        if len(panels) > 1:
+            place.set_title(panel.title, loc="left", size=figures.TEXT, weight="bold", pad=4)
+        draw_panel(place, panel, drawn)
+        if not drawn["configuration"].isin(list(panel.lines)).any():
+            place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+        if zoom is not None:
+            draw_zoom(place, panel, zoom)
+        labels = [(*ends[name], look) for name, (_, look) in panel.lines.items() if ends[name][2]]
+        figures.label_ends(place, labels)
     return figure, drawn.drop(columns="x")
 
 
@@ -93,8 +101,10 @@ def arrange(configurations: pd.DataFrame, study: Mapping[str, Any]) -> list[Pane
             colour = models[row["model"]] if by_model else norms[row["norm"]]
             if study["axes"]:
                 label = axes_label(row, study)
-                shade = position / max(1, len(group) - 1)
-                colour = figures.mix(colour, "#FFFFFF", 0.45 * (1 - shade))
+                paler = (
+                    0.45 * (1 - (position + 1) / len(group)) * len(group) / max(1, len(group) - 1)
+                )
+                colour = figures.mix(colour, "#FFFFFF", paler)
                 index = position
             else:
                 label = row["model"] if by_model else ""
@@ -115,7 +125,9 @@ def drawn_rows(tables: Tables, quantity: Quantity) -> pd.DataFrame:
 
     A diverged run is drawn to its last finite value; failed runs are not drawn.
     """
-    means = tables.bands[tables.bands["metric"] == quantity.metric].rename(columns={"mean": "value"})
+    means = tables.bands[tables.bands["metric"] == quantity.metric].rename(
+        columns={"mean": "value"}
+    )
     seeds = tables.curves[tables.curves["status"] != "failed"]
     seeds = seeds.rename(columns={"train_seconds": "seconds"})
     if quantity.metric == "gap":
@@ -139,63 +151,96 @@ def end_label(
     if mean.empty:
         return math.nan, math.nan, ""
     x, y = mean[["x", "value"]].iloc[-1]
-    return x, y, f"{label} {quantity.format.format(y)}".strip()
+    number = quantity.format.format(y)
+    return x, y, f"{label}: {number}" if label else number
 
 
-def draw_panel(
-    axes: Axes,
-    panel: Panel,
-    drawn: pd.DataFrame,
-    ends: Mapping[str, tuple[float, float, str]],
-) -> None:
+def draw_panel(axes: Axes, panel: Panel, drawn: pd.DataFrame) -> None:
     """Draw the lines of one panel: others in grey, bands, seeds, means on top."""
-    axes.set_title(panel.title, loc="left", size=figures.TEXT, weight="bold", pad=4)
     for name in panel.ghosts:
         mean = drawn[(drawn["configuration"] == name) & (drawn["series"] == "mean")]
-        axes.plot(mean["x"], mean["value"], color=GHOST.colour, lw=0.9)
+        axes.plot(mean["x"], mean["value"], color=GHOST, lw=0.8)
     for name, (_, look) in panel.lines.items():
         rows = drawn[drawn["configuration"] == name]
         mean, seeds = rows[rows["series"] == "mean"], rows[rows["series"] == "seed"]
-        axes.fill_between(mean["x"], mean["low"], mean["high"], color=look.colour, alpha=0.16, lw=0)
+        strength = (
+            0.16 if (mean["n"] > 2).any() else 0.07
+        )  # two seeds: t is 12.7, and a band hides all
+        axes.fill_between(
+            mean["x"], mean["low"], mean["high"], color=look.colour, alpha=strength, lw=0
+        )
         for _, seed in seeds.groupby("seed"):
             axes.plot(seed["x"], seed["value"], color=look.colour, lw=0.5, alpha=0.55)
             if (seed["status"] == "diverged").any():
-                axes.plot(*seed[["x", "value"]].iloc[-1], "x", color=look.text_colour, ms=4)
+                x, y = seed[["x", "value"]].iloc[-1]
+                axes.plot(x, y, "x", color=look.text_colour, ms=4, clip_on=False)
         axes.plot(mean["x"], mean["value"], color=look.colour, lw=1.5, ls=look.dash)
-        axes.plot(*ends[name][:2], look.marker, color=look.colour, ms=3.6, clip_on=False, zorder=5)
+        x, y = mean["x"].iloc[-1:], mean["value"].iloc[-1:]
+        axes.plot(x, y, look.marker, color=look.colour, ms=3.6, clip_on=False, zorder=5)
+
+
+def zoomed(drawn: pd.DataFrame, axes: Axes) -> pd.DataFrame | None:
+    """The second half of training, or None where a larger drawing adds nothing or has no room."""
+    half = drawn["x"].max() / 2
+    late = drawn[(drawn["x"] >= half) & (drawn["status"] == "ok")]
+    low, high = axes.get_ylim()
+    left, bottom, _, tall = ZOOM
+    right_of, below = left * 2 * half, low + (bottom + tall + 0.06) * (high - low)
+    in_the_way = ((drawn["x"] > right_of * 0.8) & (drawn["value"] < below)).any()
+    small = late["value"].max() - late["value"].min() < (high - low) / 4
+    return late if small and not in_the_way and late["epoch"].nunique() > 5 else None
+
+
+def draw_zoom(axes: Axes, panel: Panel, late: pd.DataFrame) -> None:
+    """Draw the second half of training in the panel's lower right corner."""
+    inset = axes.inset_axes(ZOOM)
+    draw_panel(inset, panel, late)
+    low, high = late["value"].min(), late["value"].max()
+    inset.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    inset.set_xlim(late["x"].min(), late["x"].max())
+    first, last = late["epoch"].min(), late["epoch"].max()
+    inset.set_title(
+        f"zoom: epochs {first} to {last}", loc="left", size=6, color=figures.FAINT, pad=2
+    )
+    inset.tick_params(labelsize=6, pad=1.5)
+    inset.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    inset.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
 def y_limits(drawn: pd.DataFrame, quantity: Quantity) -> tuple[float, float]:
-    """Limits that hold all means and seeds; a wide interval of few seeds may run out of the panel.
-
-    Linear axes end on a round number.
-    """
+    """Limits that hold all means and seeds; a wide interval of few seeds may run out of them."""
     values = drawn["value"][drawn["value"] > 0] if quantity.log else drawn["value"]
     if values.empty:
         return (0.1, 1.0)
     low, high = values.min(), values.max()
     if quantity.log:
         return low / 1.25, high * 1.25
-    step = 10 if high - low > 25 else 5 if high - low > 8 else 1
-    low, high = step * math.floor(low / step), step * math.ceil(high / step)
-    return max(low, quantity.bounds[0]), min(max(high, low + step), quantity.bounds[1])
+    edge = 0.05 * (high - low) or 1.0
+    return max(low - edge, quantity.bounds[0]), min(high + edge, quantity.bounds[1])
 
 
 def finish_axes(
-    axes: np.ndarray, panels: int, quantity: Quantity, x_label: str, *, whole: bool
+    axes: np.ndarray, panels: int, drawn: pd.DataFrame, quantity: Quantity, x_label: str
 ) -> None:
-    """Ticks and axis labels: shared by rows and columns, so only at the left and the bottom."""
-    columns = axes.shape[1]
+    """Limits, ticks and axis labels: shared by all panels, so labelled at the left and bottom."""
+    columns, limits = axes.shape[1], y_limits(drawn, quantity)
     for index, place in enumerate(axes.flat):
         place.set_visible(index < panels)
+        place.set_xlim(0, drawn["x"].max() if len(drawn) else 1)
         if quantity.log:
             place.set_yscale("log", nonpositive="clip")
-            low, high = place.get_ylim()
-            fine = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
-            place.yaxis.set_major_locator(LogLocator(subs=fine))
+            subs = (1.0, 2.0, 5.0) if limits[1] / limits[0] < 300 else (1.0,)
+            place.yaxis.set_major_locator(LogLocator(subs=subs))
             place.yaxis.set_minor_formatter(NullFormatter())
             place.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        place.xaxis.set_major_locator(MaxNLocator(5, integer=whole, steps=[1, 2, 5, 10]))
+        else:
+            place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+            if limits[0] < 0 < limits[1]:
+                place.axhline(0, color="#888888", lw=0.6, zorder=0.9)
+        place.set_ylim(limits)
+        place.xaxis.set_major_locator(
+            MaxNLocator(5, integer=x_label == "epoch", steps=[1, 2, 5, 10])
+        )
         if index % columns:
             place.tick_params(labelleft=False)
         else:
@@ -208,10 +253,14 @@ def finish_axes(
 
 def explain(tables: Tables, panels: list[Panel], note: str) -> str:
     """The footnote that says what is drawn."""
-    parts = ["Line: mean over seeds; band: pointwise 95 % interval of the mean; thin lines: single "
-             "seeds; numbers: mean of the last epoch."]
+    parts = [
+        "Line: mean over seeds; band: pointwise 95 % interval of the mean; thin lines: single "
+        "seeds; numbers: mean of the last epoch."
+    ]
     if len(tables.study["seeds"]) == 1:
         parts = ["Line: the only seed, so no interval; numbers: the last epoch."]
+    if (tables.summary["n"] == 2).any():
+        parts.append("Bands of two seeds are wide, and paler.")
     if any(panel.ghosts for panel in panels):
         parts.append("Grey: means of the other norms.")
     if (tables.curves["status"] == "diverged").any():

@@ -1,42 +1,30 @@
-"""Readers: the built-in data sets and image folders, as sources for the prepared store.
+"""Readers: the built-in data sets, from the files of their authors or torchvision's layout of them.
 
 torch and torchvision are imported where they are needed; `digits` does without them.
 """
 
 import gzip
-import os
 import socket
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from normres.dataset_facts import SHAPES, SIZES
 from normres.errors import InputError
 from normres.files import replacing
+from normres.image_folder import fit, to_array
 from normres.images import ImageSource, images_per_block, stratified_subset
 
 DOWNLOAD_ATTEMPTS = 3
 BACKOFF_SECONDS = 2  # before the second attempt; doubled before each further one
 TIMEOUT_SECONDS = 60  # without a byte from the server
-
-# Files whose headers are read between two reports of progress.
-HEADERS_PER_BATCH = 1000
-
-# Pillow's modes of grey images; "I;16" is 16 bits a pixel, in several byte orders.
-GREY_MODES = {"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"}
-# 32 bits a pixel: nothing says which values are black and white.
-UNSCALED_MODES = {"I", "F"}
-
-# Wraps batches of images (len() is their number) to report on them: batches, total, what is done.
-Progress = Callable[[Iterable[Sized], int, str], Iterable[Sized]]
 
 
 class Arrays(NamedTuple):
@@ -97,21 +85,8 @@ def _resized_blocks(
             if block.shape[1:] != shape:
                 # Pillow knows grey images without a channel axis only.
                 pictures = (Image.fromarray(image.squeeze()) for image in block)
-                block = np.stack([_to_array(fit(picture, shape[0])) for picture in pictures])
+                block = np.stack([to_array(fit(picture, shape[0])) for picture in pictures])
             yield block
-
-
-def fit(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to `size` (bilinear, antialiased) and crop the centre square."""
-    return ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
-
-
-def _to_array(image: Image.Image) -> np.ndarray:
-    """Return uint8 (H, W, C); a grey image gets a channel axis of one."""
-    return np.asarray(image).reshape(image.height, image.width, -1)
-
-
-# ---- Built-in data sets ----
 
 
 def read_digits(_root: Path) -> Arrays:
@@ -290,120 +265,3 @@ def download(name: str, files: list[Download], root: Path) -> None:
         f"{', '.join(file.filename for file in missing)} into {root}, from "
         f"{' '.join(file.url for file in missing)}"
     )
-
-
-# ---- Image folders ----
-
-
-def read_folder(
-    folder: str | Path,
-    name: str,
-    image_size: int | None = None,
-    progress: Progress = lambda batches, total, what: batches,
-) -> ImageSource:
-    """Read `train/<class>/**` and `test/<class>/**` under `folder`, classes in sorted order.
-
-    Hidden files and those that torchvision does not take for images are passed over. Images stay
-    grey (one channel) where all are grey, and become RGB otherwise. Without `image_size` all must
-    have one size; with it, `fit` makes them square. Headers are read here, pixels when the blocks
-    are. Raises InputError that names the file or class.
-    """
-    folder = Path(folder)
-    classes, train = _list_part(folder / "train")
-    test_classes, test = _list_part(folder / "test")
-    if classes != test_classes:
-        odd = min(set(classes) ^ set(test_classes))
-        where, lacks = ("train", "test") if odd in classes else ("test", "train")
-        raise InputError(f"{folder}: class {odd!r} is in {where}/ but not in {lacks}/")
-    samples = train + test
-    paths = [path for path, _ in samples]
-    shape = _common_shape(paths, image_size, progress)
-    return ImageSource(
-        name=name,
-        source=f"image folder {folder}",
-        class_names=classes,
-        labels=np.array([label for _, label in samples], dtype=np.int64),
-        n_train=len(train),
-        shape=shape,
-        blocks=progress(_decoded_blocks(paths, shape, image_size), len(paths), "reading images"),
-    )
-
-
-def _list_part(part: Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """Return the sorted class names of `train/` or `test/` and its (path, label) pairs."""
-    from torchvision.datasets.folder import is_image_file
-
-    if not part.is_dir():
-        raise InputError(f"{part}: no such folder; an image folder holds train/ and test/")
-    classes = sorted(e.name for e in part.iterdir() if e.is_dir() and not e.name.startswith("."))
-    if not classes:
-        raise InputError(f"{part}: no class folders in it; images lie in {part.name}/<class>/")
-    samples = []
-    for label, class_name in enumerate(classes):
-        found = []
-        for directory, subfolders, filenames in os.walk(part / class_name, followlinks=True):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            visible = (name for name in filenames if not name.startswith("."))
-            found += [Path(directory, name) for name in visible if is_image_file(name)]
-        if not found:
-            raise InputError(f"{part / class_name}: no image in it")
-        samples += [(path, label) for path in sorted(found)]
-    return classes, samples
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            yield image
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types on damaged files
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable image ({reason})") from None
-
-
-def _size_and_mode(path: Path) -> tuple[tuple[int, int], str]:
-    with _opened(path) as image:
-        if image.mode in UNSCALED_MODES:
-            raise InputError(f"{path}: 32 bits a pixel; save it with 8 or 16")
-        return image.size, image.mode
-
-
-def _common_shape(
-    paths: list[Path], image_size: int | None, progress: Progress
-) -> tuple[int, int, int]:
-    """Read all headers; return the shape (H, W, C) that the images will have."""
-    batches = [paths[i : i + HEADERS_PER_BATCH] for i in range(0, len(paths), HEADERS_PER_BATCH)]
-    first_size, all_grey = None, True
-    for batch in progress(batches, len(paths), "reading headers"):
-        for path in batch:
-            size, mode = _size_and_mode(path)
-            first_size = first_size or size
-            all_grey = all_grey and mode in GREY_MODES
-            if image_size is None and size != first_size:
-                raise InputError(
-                    f"{path}: {size[0]}x{size[1]} pixels, but {paths[0]} has "
-                    f"{first_size[0]}x{first_size[1]}; set image_size to resize them all"
-                )
-    width, height = (image_size, image_size) if image_size else first_size
-    return height, width, 1 if all_grey else 3
-
-
-def _decoded_blocks(
-    paths: list[Path], shape: tuple[int, int, int], image_size: int | None
-) -> Iterator[np.ndarray]:
-    # One thread: Python's lock makes several slower on small images (twice as slow at 32x32).
-    step = images_per_block(shape)
-    for start in range(0, len(paths), step):
-        block = paths[start : start + step]
-        yield np.stack([_decode(path, shape[2], image_size) for path in block])
-
-
-def _decode(path: Path, channels: int, image_size: int | None) -> np.ndarray:
-    with _opened(path) as image:
-        if image.mode.startswith("I;16"):
-            # Pillow would clip 16 bits to 8; keep the upper half instead.
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = image.convert("L" if channels == 1 else "RGB")
-        return _to_array(fit(image, image_size) if image_size else image)

@@ -101,8 +101,9 @@ class Look:
 
     @property
     def text_colour(self) -> str:
-        """The colour, dark enough to read words in it."""
-        return mix(self.colour, "#000000", 0.25)
+        """The colour, darkened to a contrast of at least 4.5 on white (WCAG 2.1, 1.4.3)."""
+        shades = (mix(self.colour, "#000000", share) for share in np.arange(0.1, 1.05, 0.05))
+        return next(shade for shade in shades if luminance(shade) <= 1.05 / 4.5 - 0.05)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -148,6 +149,13 @@ def mix(colour: str, other: str, share: float) -> str:
     return to_hex((1 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(other)))
 
 
+def luminance(colour: str) -> float:
+    """Relative luminance of an sRGB colour, in 0..1 (WCAG 2.1)."""
+    channels = np.array(to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
 def colours(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
     """A colour for each name: its own, or a spare one in order of appearance."""
     names = list(names)
@@ -168,9 +176,12 @@ def subject(study: Mapping[str, Any]) -> str:
 
 
 def ask(study: Mapping[str, Any], comparing: str, single: str) -> str:
-    """The title's question: `comparing` with its {subject}, or `single` for one configuration."""
+    """The title's question: `comparing` with its {subject}, or `single` for one configuration.
+
+    {s} stands for the ending of a verb: "s" where the subject is one thing.
+    """
     which = subject(study)
-    return comparing.format(subject=which) if which else single
+    return comparing.format(subject=which, s="" if " and " in which else "s") if which else single
 
 
 def subtitle(study: Mapping[str, Any]) -> str:
@@ -211,7 +222,7 @@ def page(
     notes: Sequence[str],
     left: float,
     right: float,
-    above: float = 0.24,
+    above: float = 0.25,
     below: float = 0.42,
     least: float = 4.4,
 ) -> tuple[Figure, np.ndarray]:
@@ -236,20 +247,18 @@ def page(
     inner = width - 2 * MARGIN
     head = [(line, TITLE, INK, "bold") for line in wrap(question, TITLE, inner, "bold")]
     head += [(line, TEXT, FAINT, "normal") for line in wrap(subtitle(study), TEXT, inner)]
-    foot = [
-        (line, SMALL, FAINT, "normal") for note in notes for line in wrap(note, SMALL, inner)
-    ]
+    foot = [(line, SMALL, FAINT, "normal") for note in notes for line in wrap(note, SMALL, inner)]
     head_height, foot_height = (
         sum(size * LINE / 72 for _, size, _, _ in lines) for lines in (head, foot)
     )
-    height = 2 * MARGIN + head_height + rows * (above + high) + below + foot_height + 0.14
+    height = 2 * MARGIN + head_height + rows * (above + high) + below + foot_height + 0.08
     figure = Figure(figsize=(width, height))
     write_lines(figure, head, height - MARGIN)
     write_lines(figure, foot, MARGIN + foot_height)
     axes = np.empty(grid, dtype=object)
     for row, column in np.ndindex(grid):
         x = MARGIN + left + column * (wide + right)
-        y = height - MARGIN - head_height - 0.06 - (row + 1) * (above + high)
+        y = height - MARGIN - head_height - (row + 1) * (above + high)
         axes[row, column] = figure.add_axes((x / width, y / height, wide / width, high / height))
     return figure, axes
 
@@ -300,11 +309,22 @@ def label_ends(
     heights = spread(points[:, 1] * high, size * 1.2, 0, high) / high
     for (x, y), label, (_, _, text, look) in zip(points, heights, ends, strict=True):
         path = [(x, y), (max(x, 1 + 3 / wide), y if x < 1 else label), (1 + 9 / wide, label)]
-        axes.plot(*zip(*path, strict=True), transform=axes.transAxes, clip_on=False, lw=0.5,
-                  color=look.colour, alpha=0.8)
+        axes.plot(
+            *zip(*path, strict=True),
+            transform=axes.transAxes,
+            clip_on=False,
+            lw=0.45,
+            color=look.colour,
+            alpha=0.7,
+        )
         axes.text(
-            1 + 11 / wide, label, text, transform=axes.transAxes, size=size,
-            color=look.text_colour, va="center_baseline",
+            1 + 11 / wide,
+            label,
+            text,
+            transform=axes.transAxes,
+            size=size,
+            color=look.text_colour,
+            va="center_baseline",
         )
 
 

@@ -81,13 +81,15 @@ def read_table(path: str | Path, study: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def read_cells(path: str | Path, axes: Mapping[str, Any]) -> pd.DataFrame:
-    """Read a csv: only empty cells and "nan" are missing values ("none" is a norm); axes as text."""
+    """Read a csv with `axes` as text; only empty cells and "nan" are missing, as none is a norm."""
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a csv table ({error})") from None
+    if table.empty:
+        return table.astype(float)  # without rows, pandas cannot know that columns are numbers
     for axis in table.columns.intersection(list(axes)):
         table[axis] = table[axis].astype(object).map(axis_text, na_action="ignore")
     return table
@@ -120,15 +122,19 @@ def absent_runs(runs: pd.DataFrame, *, shown: int = 4) -> str:
     absent = runs[runs["status"] != "ok"]
     if absent.empty:
         return ""
-    names = [f"{run} ({status})" for run, status in zip(absent["run"], absent["status"])]
+    names = [
+        f"{run} ({status})" for run, status in zip(absent["run"], absent["status"], strict=True)
+    ]
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return f"{len(absent)} of {len(runs)} runs missing: {', '.join(names[:shown])}{more}"
 
 
 def _names(table: pd.DataFrame, columns: list[str]) -> list[str]:
-    model, norm, *axes = columns
+    axes = columns[2:]
     return [
-        "/".join([cells[0], cells[1]]
-                 + [f"{axis}={cell}" for axis, cell in zip(axes, cells[2:]) if pd.notna(cell)])
-        for cells in table[[model, norm, *axes]].itertuples(index=False, name=None)
+        "/".join(
+            [model, norm]
+            + [f"{axis}={cell}" for axis, cell in zip(axes, cells, strict=True) if pd.notna(cell)]
+        )
+        for model, norm, *cells in table[columns].itertuples(index=False, name=None)
     ]

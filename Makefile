@@ -1,0 +1,46 @@
+# make run               the study `quickstart`: minutes, offline, ends with results/quickstart/report.html
+# make run STUDY=name    another study of config.yaml
+# make test              the tests
+# make lint              the style checks alone
+# make lock              pin new versions (needs uv)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: run test test-quick lint lock
+
+run: $(VENV)/run
+	$(BIN)/snakemake --cores all $(if $(STUDY),--config 'study=$(STUDY)')
+
+test: $(VENV)/test lint
+	$(BIN)/python -m pytest
+
+test-quick: $(VENV)/test
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --lint
+
+# The environment, made once and again when its lock file changes.
+$(VENV)/run: envs/requirements-build.txt envs/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	@echo "Making the environment in $(VENV) (once; on Linux about 3 GB to download, most of it PyTorch) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -r envs/requirements-build.txt
+	$(INSTALL) --no-build-isolation -r envs/requirements.txt
+	@touch $@
+
+$(VENV)/test: $(VENV)/run envs/requirements-test.txt
+	$(INSTALL) --no-build-isolation -r envs/requirements-test.txt
+	@touch $@
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock:
+	cd envs && $(LOCK) requirements-build.in -o requirements-build.txt
+	cd envs && $(LOCK) requirements.in -o requirements.txt
+	cd envs && $(LOCK) -c requirements.txt requirements-test.in -o requirements-test.txt

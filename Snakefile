@@ -1,0 +1,53 @@
+# Norms and Residuals: which convolutional network, with which normalisation, is better, by how much,
+# at what cost, and how sure are we?
+#
+#   snakemake --cores all                                    the study that config.yaml names
+#   snakemake --cores all --config study=exercise            another one
+#   snakemake --cores all figures                            only the figures
+#   snakemake --cores all results/quickstart/figures/test_accuracy.png
+#   snakemake --dry-run                                      what would be done, and how long it takes
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/complexity.smk"
+include: "workflow/rules/compare.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        pipeline.deliverables,
+
+
+rule figures:
+    localrule: True
+    input:
+        pipeline.all_figures,
+
+
+rule report:
+    localrule: True
+    input:
+        pipeline.all_reports,
+
+
+onstart:
+    display.start()
+
+
+onsuccess:
+    display.finish(pipeline.all_reports(None))
+
+
+onerror:
+    display.fail(log)

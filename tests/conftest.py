@@ -1,0 +1,53 @@
+"""Small data sets and runs that several tests use."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
+
+import prepare_data
+from normres.images import open_images
+from normres.options import resolve
+
+PROJECT = Path(__file__).parents[1]
+
+SMALL = {"batch_size": 16, "learning_rate": 1e-3, "train_images": 58, "test_images": 30}
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory):
+    """The prepared digits."""
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    prepare_data.main(["--dataset", "digits", "--data-root", "none", "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(digits_folder):
+    return open_images(digits_folder)
+
+
+def small_run(model="convnet", norm="none", seed=0, epochs=2, **options):
+    """The specification of a run of a second or two; 58 images in batches of 16 leave a batch of 10."""
+    return resolve(model, norm, seed, epochs, {**SMALL, **options})
+
+
+def read_history(folder):
+    """history.csv without the columns of times, as text."""
+    lines = (Path(folder) / "history.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    times = {"train_seconds", "eval_seconds", "images_per_second"}
+    kept = [i for i, name in enumerate(names) if name not in times]
+    return [[line.split(",")[i] for i in kept] for line in lines]
+
+
+def read_record(folder):
+    return json.loads((Path(folder) / "run.json").read_text())
+
+
+def read_bytes(folder, name):
+    return np.frombuffer((Path(folder) / name).read_bytes(), np.uint8)

@@ -1,0 +1,212 @@
+"""config.yaml: what it expands to, and the one line that each mistake gets."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import yaml
+from normres import catalog
+from normres.config import read_config
+from normres.dataset_facts import CLASSES, SHAPES, SIZES
+from normres.errors import InputError
+
+PROJECT = Path(__file__).parents[1]
+
+SMALL = {
+    "dataset": "digits",
+    "models": ["convnet", "resnet"],
+    "norms": ["none", "group"],
+    "seeds": [0, 1],
+    "epochs": 2,
+}
+
+
+def expand(**changes):
+    return read_config({"study": "s", "studies": {"s": {**SMALL, **changes}}}).studies[0]
+
+
+def names(study):
+    return [run.name for run in study.runs]
+
+
+def test_the_projects_own_configuration():
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    sizes = {}
+    for name in config["studies"]:
+        studies = read_config({**config, "study": name}).studies
+        sizes[name] = sum(len(study.runs) for study in studies)
+    assert sizes == {
+        "quickstart": 27,
+        "normalization": 15,
+        "architectures": 15,
+        "exercise": 30,
+        "grid": 45,
+    }
+
+
+@pytest.mark.parametrize("name", ["normalization", "architectures"])
+def test_the_exercises_studies_follow_its_protocol(name):
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    study = read_config({**config, "study": name}).studies[0]
+    specification = study.runs[0].specification
+    expected = {
+        "optimizer": "adam",
+        "learning_rate": 1e-4,
+        "weight_decay": 0,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "epsilon": 1e-8,
+        "batch_size": 128,
+        "precision": "float32",
+        "initialization": "default",
+        "train_images": 0,
+        "normalize": {"normalization": "none", "architectures": "half"}[name],
+        "epochs": {"normalization": 30, "architectures": 50}[name],
+    }
+    assert {key: specification[key] for key in expected} == expected
+
+
+def test_a_list_is_an_axis_only_where_it_applies():
+    study = expand(groups=[8, 32], depth=[1, 3], seeds=[0])
+    assert names(study) == [
+        "convnet/none/seed0",
+        "convnet/group/groups=8/seed0",
+        "convnet/group/groups=32/seed0",
+        "resnet/none/depth=1/seed0",
+        "resnet/none/depth=3/seed0",
+        "resnet/group/depth=1/groups=8/seed0",
+        "resnet/group/depth=1/groups=32/seed0",
+        "resnet/group/depth=3/groups=8/seed0",
+        "resnet/group/depth=3/groups=32/seed0",
+    ]
+
+
+def test_the_order_of_keys_moves_no_run():
+    assert names(expand(groups=[8, 32], depth=[1, 3])) == names(expand(depth=[1, 3], groups=[8, 32]))
+
+
+def test_overrides_and_exclusions():
+    study = expand(
+        overrides={"resnet": {"learning_rate": 0.5}},
+        exclude=[{"model": "convnet", "norm": "group", "reason": "too slow"}],
+    )
+    rates = {run.model: run.specification["learning_rate"] for run in study.runs}
+    assert rates == {"convnet": 1e-4, "resnet": 0.5}
+    assert not any("convnet/group" in name for name in names(study))
+    assert study.excluded == [{"model": "convnet", "norm": "group", "reason": "too slow"}]
+
+
+def test_naming_a_default_changes_nothing():
+    plain, explicit = expand(), expand(batch_size=128, learning_rate="1e-4", precision="float32")
+    assert [run.specification for run in plain.runs] == [r.specification for r in explicit.runs]
+    assert plain.definition == explicit.definition
+
+
+def test_one_and_one_point_zero_are_the_same_learning_rate():
+    a, b = expand(learning_rate=[1, 2]), expand(learning_rate=[1.0, 2.0])
+    assert names(a) == names(b)
+    assert a.definition == b.definition
+
+
+def test_text_from_the_command_line_becomes_numbers():
+    study = expand(epochs="3", learning_rate=["1e-3", "1e-4"], compile="false")
+    assert study.epochs == 3
+    assert study.axes == {"learning_rate": [1e-3, 1e-4]}
+    assert study.runs[0].specification["compile"] is False
+
+
+def test_several_studies_and_groups_of_studies():
+    studies = {"a": SMALL, "b": {**SMALL, "epochs": 1}, "both": ["a", "b"]}
+
+    def chosen(study):
+        return [s.name for s in read_config({"study": study, "studies": studies}).studies]
+
+    assert chosen("both") == chosen("a,b") == chosen(["a", "b"]) == chosen("both,a") == ["a", "b"]
+
+
+def test_an_image_folder(tmp_path):
+    folder = tmp_path / "mine ä"
+    folder.mkdir()
+    dataset = expand(dataset={"folder": str(folder)}, image_size=48).dataset
+    assert dataset["folder"] == str(folder)
+    assert dataset["id"].startswith("mine---") and dataset["id"].endswith("-48px")
+
+
+def test_facts_cover_the_same_data_sets():
+    assert set(SIZES) == set(SHAPES) == set(CLASSES)
+
+
+def test_a_network_file_states_what_the_configuration_needs():
+    for model in catalog.names("networks"):
+        assert catalog.constant("networks", model, "CHANNELS")
+        assert catalog.constant("networks", model, "MIN_SIDE") >= 1
+
+
+MISTAKES = {
+    "unknown key": ({"batchsize": 32}, ["s", "'batchsize'", "did you mean 'batch_size'"]),
+    "unknown model": ({"models": ["resnt"]}, ["models", "'resnt'", "'resnet'", "convnet"]),
+    "unknown norm": ({"norms": ["bacth"]}, ["norms", "'bacth'", "'batch'"]),
+    "unknown data set": ({"dataset": "cifar"}, ["dataset", "'cifar'", "cifar10"]),
+    "wrong type": ({"epochs": "many"}, ["epochs", "'many'", "a whole number"]),
+    "bare no": ({"norms": [False]}, ["norms.0", "False is not text", "booleans"]),
+    "duplicate seed": ({"seeds": [1, 2, 1]}, ["seeds", "1 is listed twice"]),
+    "empty grid": ({"models": []}, ["models", "empty"]),
+    "empty axis": ({"learning_rate": []}, ["learning_rate", "empty"]),
+    "negative epochs": ({"epochs": -1}, ["epochs", "-1 is too small", "the least is 1"]),
+    "zero learning rate": ({"learning_rate": [0.1, 0]}, ["learning_rate.1", "above 0"]),
+    "unknown value": ({"optimizer": "adm"}, ["optimizer", "'adm'", "did you mean 'adam'"]),
+    "groups": ({"groups": 48}, ["groups", "48 groups do not divide", "32 channels"]),
+    "missing folder": ({"dataset": {"folder": "/no/such"}}, ["dataset.folder", "/no/such"]),
+    "small images": ({"models": ["vgg11"], "image_size": 16}, ["image_size", "vgg11", "32 x 32"]),
+    "too many images": ({"train_images": 2000}, ["train_images", "the most is 1297"]),
+    "single image": (
+        {"norms": ["batch"], "train_images": 65, "batch_size": 64},
+        ["batch_size", "65 training images", "'batch'"],
+    ),
+    "unread option": ({"momentum": 0.5}, ["momentum", "none of the study's"]),
+    "exclude without reason": ({"exclude": [{"model": "resnet"}]}, ["exclude.0", "reason"]),
+    "everything excluded": ({"exclude": [{"seed": 1, "reason": "x"}]}, ["exclude.0", "'seed'"]),
+    "nothing left": (
+        {"models": ["resnet"], "exclude": [{"model": "resnet", "reason": "x"}]},
+        ["no run is left"],
+    ),
+    "override of another model": ({"overrides": {"vgg11": {"depth": 2}}}, ["overrides", "'vgg11'"]),
+    "override key": (
+        {"overrides": {"resnet": {"dept": 2}}},
+        ["overrides.resnet", "did you mean 'depth'"],
+    ),
+    "missing key": ({"seeds": None}, ["seeds"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_line_that_names_it(mistake):
+    changes, words = MISTAKES[mistake]
+    with pytest.raises(InputError) as caught:
+        expand(**changes)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert all(word in line for word in words), line
+
+
+def test_mistakes_outside_a_study():
+    good = {"study": "s", "studies": {"s": SMALL}}
+    for changes, words in [
+        ({"study": "t"}, ["'t'", "Allowed: s"]),
+        ({"devcie": "cpu"}, ["'devcie'", "did you mean 'device'"]),
+        ({"device": "gpu"}, ["device", "'gpu'"]),
+        ({"studies": {}}, ["studies", "empty"]),
+        ({"studies": {"s": SMALL, "../up": SMALL}}, ["../up"]),
+        ({"studies": {"s": ["u"]}}, ["'u'"]),
+    ]:
+        with pytest.raises(InputError) as caught:
+            read_config({**good, **changes})
+        assert all(word in str(caught.value) for word in words), str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_reading_leaves_the_configuration_as_it_was():
+    raw = {"study": "s", "studies": {"s": {**SMALL, "overrides": {"resnet": {"depth": "2"}}}}}
+    before = deepcopy(raw)
+    read_config(raw)
+    assert raw == before

@@ -1,0 +1,175 @@
+"""Each figure of five studies: its four files, what they show against the tables, same bytes."""
+
+import functools
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+import plot_final_accuracy
+import plot_generalization_gap
+import plot_parameters_vs_macs
+import plot_test_accuracy
+import plot_training_loss
+import synthetic
+from normres import figures
+from normres.errors import InputError
+from normres.figures import MODEL_COLOURS, NORM_COLOURS, Look, luminance, spread, text_width, wrap
+from normres.tables import configurations, read_cells, read_study, read_table
+
+FIGURES = {
+    "test_accuracy": plot_test_accuracy.main,
+    "training_loss_by_epoch": lambda argv: plot_training_loss.main(["--against", "epoch", *argv]),
+    "training_loss_by_time": lambda argv: plot_training_loss.main(["--against", "time", *argv]),
+    "generalization_gap": plot_generalization_gap.main,
+    "parameters_vs_macs": plot_parameters_vs_macs.main,
+    "final_accuracy": plot_final_accuracy.main,
+}
+CURVES = {
+    "test_accuracy": ("test_accuracy", 100),
+    "training_loss_by_epoch": ("train_loss", 1),
+    "training_loss_by_time": ("train_loss", 1),
+    "generalization_gap": ("gap", 100),
+}
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    root = tmp_path_factory.mktemp("studies")
+    return {
+        name: synthetic.aggregate(synthetic.write_study(root / name, name))
+        for name in synthetic.STUDIES
+    }
+
+
+def plot(name, files, folder="figures"):
+    prefix = files["study"].parent / folder / name
+    FIGURES[name]([f"--{option}={path}" for option, path in {**files, "out": prefix}.items()])
+    return prefix
+
+
+@pytest.fixture(scope="module")
+def plotted(studies):
+    """The prefix of a study's figure, which is drawn once."""
+    return functools.cache(lambda name, study: plot(name, studies[study]))
+
+
+def shown(prefix, study):
+    return read_table(f"{prefix}.csv", read_study(study))
+
+
+@pytest.mark.parametrize("study", synthetic.STUDIES)
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_four_files_and_not_blank(name, study, plotted):
+    prefix = plotted(name, study)
+    written = {path.name for path in prefix.parent.glob(f"{name}.*")}
+    assert written == {f"{name}.{kind}" for kind in ("png", "svg", "pdf", "csv")}
+    image = matplotlib.image.imread(f"{prefix}.png")[..., :3]
+    assert image.shape[1] > 600
+    ink = (image < 0.9).any(axis=2)
+    assert 0.005 < ink.mean() < 0.5
+    edge = np.concatenate(
+        [ink[:3].ravel(), ink[-3:].ravel(), ink[:, :3].ravel(), ink[:, -3:].ravel()]
+    )
+    assert not edge.any(), "something is cut off at the page's edge"
+
+
+@pytest.mark.parametrize("study", synthetic.STUDIES)
+@pytest.mark.parametrize("name", CURVES)
+def test_curves_show_the_bands_and_every_seed(name, study, studies, plotted):
+    files = studies[study]
+    drawn = shown(plotted(name, study), files["study"])
+    metric, scale = CURVES[name]
+    means = drawn[drawn["series"] == "mean"]
+    bands = read_table(files["bands"], read_study(files["study"]))
+    bands = bands[bands["metric"] == metric].sort_values(["configuration", "epoch"])
+    for column, source in [("value", "mean"), ("low", "low"), ("high", "high")]:
+        np.testing.assert_allclose(means[column], scale * bands[source], equal_nan=True)
+    np.testing.assert_array_equal(means["epoch"], bands["epoch"])
+    np.testing.assert_allclose(means["seconds"], bands["seconds"])
+    runs = read_table(files["runs"], read_study(files["study"]))
+    seeds = drawn[drawn["series"] == "seed"]
+    assert seeds.groupby(["configuration", "seed"], observed=True).ngroups == (
+        (runs["status"] != "failed").sum()
+    )
+    assert np.isfinite(seeds["value"]).all()
+
+
+def test_final_accuracy_shows_means_seeds_and_reported_numbers(studies, plotted):
+    files = studies["architectures"]
+    drawn = shown(plotted("final_accuracy", "architectures"), files["study"])
+    summary = read_table(files["summary"], read_study(files["study"]))
+    runs = read_table(files["runs"], read_study(files["study"]))
+    series = dict(list(drawn.groupby("series")))
+    np.testing.assert_allclose(series["mean"]["value"], 100 * summary["test_accuracy_mean"])
+    np.testing.assert_allclose(series["mean"]["low"], 100 * summary["test_accuracy_low"])
+    assert series["reported"]["value"].tolist() == pytest.approx([78.39, 75.42, 64.30])
+    np.testing.assert_allclose(sorted(series["seed"]["value"]), sorted(100 * runs["test_accuracy"]))
+
+
+def test_parameters_vs_macs_shows_costs_and_accuracy(plotted):
+    drawn = read_cells(f"{plotted('parameters_vs_macs', 'quickstart')}.csv", {})
+    row = drawn[(drawn["model"] == "vgg11") & (drawn["norm"] == "none")].iloc[0]
+    assert row["parameters_million"] == pytest.approx(28.144010)
+    assert row["macs_million"] == pytest.approx(171.679744)
+    assert row["n"] == 2
+    spots = plot_parameters_vs_macs.find_spots(drawn)
+    assert [set(spot["model"]) for spot in spots] == [{"resnet"}, {"convnet"}, {"vgg11"}]
+
+
+@pytest.mark.parametrize("name", ["test_accuracy", "parameters_vs_macs", "final_accuracy"])
+def test_the_same_data_give_the_same_bytes(name, studies, plotted):
+    first = plotted(name, "quickstart")
+    second = plot(name, studies["quickstart"], "second")
+    for kind in ("png", "svg", "pdf", "csv"):
+        one, two = (path.with_name(f"{name}.{kind}").read_bytes() for path in (first, second))
+        assert one == two, kind
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_without_any_complete_run_says_so(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
+    status = {"resnet/none/seed0": "missing"}
+    files = synthetic.aggregate(synthetic.write_study(tmp_path, "single", status=status))
+    text = plot(name, files).with_name(f"{name}.svg").read_text()
+    assert "no complete run" in text
+    assert "1 of 1 runs missing: resnet/none/seed0 (failed)" in text
+
+
+def test_missing_runs_are_named_in_the_figure(studies, monkeypatch):
+    files = studies["quickstart"]
+    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
+    text = plot("test_accuracy", files, "text").with_name("test_accuracy.svg").read_text()
+    assert "2 of 27 runs missing: vgg11/none/seed1 (diverged)" in text
+    assert "Which network and norm end highest, and how soon?" in text
+    assert text.index("no norm") < text.index("batch norm") < text.index("group norm")
+
+
+def test_labels_move_apart_as_little_as_possible():
+    np.testing.assert_allclose(spread([10, 50], 12, 0, 100), [10, 50])
+    np.testing.assert_allclose(spread([50, 50], 12, 0, 100), [44, 56])
+    np.testing.assert_allclose(spread([99, 20, 98], 12, 0, 100), [100, 20, 88])
+    moved = spread(np.random.default_rng(0).uniform(0, 100, 8), 10, 0, 100)
+    assert np.diff(np.sort(moved)).min() >= 10 - 1e-9
+
+
+def test_text_wraps_within_its_width():
+    lines = wrap("a few words that do not fit on one short line", 7, 1.0)
+    assert len(lines) > 1
+    assert all(text_width(line, 7) <= 1.0 for line in lines)
+
+
+def test_words_in_colour_are_readable_and_colours_differ():
+    for palette in (MODEL_COLOURS, NORM_COLOURS):
+        for colour in palette.values():
+            assert 1.05 / (luminance(Look(colour, "solid", "o").text_colour) + 0.05) >= 4.5
+        assert len(set(palette.values())) == len(palette)
+
+
+def test_an_unknown_configuration_in_a_table_is_refused(studies, tmp_path):
+    study = read_study(studies["single"]["study"])
+    assert list(configurations(study).index) == ["resnet/none"]
+    path = tmp_path / "bands.csv"
+    path.write_text("model,norm,metric\nresnet,batch,gap\n")
+    with pytest.raises(InputError, match="resnet/batch is not a configuration"):
+        read_table(path, study)

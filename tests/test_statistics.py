@@ -1,0 +1,63 @@
+"""Means and intervals against scipy's own and against an example computed by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from normres.statistics import mean_estimates
+
+
+def estimate(values, **options):
+    table = pd.DataFrame({"group": "a", "value": values}, dtype=object).astype({"value": float})
+    return mean_estimates(table, ["group"], "value", **options).loc["a"]
+
+
+def test_an_example_by_hand():
+    # 1, 2, 3, 4: mean 2.5, sd sqrt(5 / 3), t(3) = 3.18245: half width 3.18245 * 1.29099 / 2
+    result = estimate([1, 2, 3, 4])
+    assert result["n"] == 4
+    assert result["mean"] == 2.5
+    assert result["sd"] == pytest.approx(1.2909944)
+    assert result["low"] == pytest.approx(2.5 - 2.0542604, abs=1e-6)
+    assert result["high"] == pytest.approx(2.5 + 2.0542604, abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 40])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_the_interval_is_that_of_scipy(n, confidence):
+    values = np.random.default_rng(n).normal(0.9, 0.01, n)
+    result = estimate(values, confidence=confidence)
+    interval = stats.ttest_1samp(values, 0).confidence_interval(confidence)
+    assert (result["low"], result["high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_equal_numbers_have_no_spread_whatever_the_rounding():
+    result = estimate([0.1] * 3)  # numpy's mean of these is 0.10000000000000002
+    assert list(result) == [3, 0.1, 0.0, 0.1, 0.1]
+
+
+def test_one_number_has_no_interval_and_none_has_no_mean():
+    one = estimate([0.5])
+    assert one["n"] == 1
+    assert one["mean"] == 0.5
+    assert one[["sd", "low", "high"]].isna().all()
+    none = estimate([np.nan])
+    assert none["n"] == 0
+    assert none[["mean", "sd", "low", "high"]].isna().all()
+
+
+def test_empty_cells_are_left_out_of_the_numbers_but_make_a_group_of_their_own():
+    table = pd.DataFrame(
+        {"norm": ["none", "none", "group"], "groups": [np.nan, np.nan, "8"], "v": [1, np.nan, 3]}
+    )
+    result = mean_estimates(table, ["norm", "groups"], "v")
+    assert list(result["n"]) == [1, 1]
+    assert list(result["mean"]) == [1, 3]
+
+
+def test_intervals_stop_at_what_is_possible():
+    result = estimate([0.90, 1.00], bounds=(0, 1))
+    assert result["high"] == 1
+    assert 0 <= result["low"] < 0.9
+    assert estimate([0.1, 0.0], bounds=(0, None))["low"] == 0

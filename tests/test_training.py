@@ -1,0 +1,224 @@
+"""The training loop against an independent plain one, and what a seed fixes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_run
+from normres import catalog
+from normres.devices import choose_computation
+from normres.errors import InputError
+from normres.evaluation import evaluate
+from normres.images import split
+from normres.models import build_network, initialize
+from normres.seeding import derive, generator
+from normres.training import HISTORY_COLUMNS, TrainingRun
+from torch import nn
+from torchvision.transforms import functional as transforms
+
+MODELS = ["convnet", "vgg11", "resnet", "plainnet"]
+NORMS = ["none", "batch", "group", "layer", "instance"]
+
+
+def train(specification, images):
+    run = TrainingRun(specification, images, choose_computation(specification, "cpu"))
+    list(run.train())
+    return run
+
+
+def plain_losses(specification, images, steps):
+    """The first losses of a plain loop over torchvision's transforms, from the same weights."""
+    torch.set_num_threads(1)
+    network = build_network(specification, 3, 32, 10)
+    initialize(network, specification["seed"], specification["initialization"])
+    kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[specification["optimizer"]]
+    optimizer = kind(network.parameters(), lr=specification["learning_rate"])
+    chosen = split(images, train_images=specification["train_images"]).train
+    order = torch.randperm(len(chosen), generator=generator(specification["seed"], "order", 1))
+    torch.manual_seed(derive(specification["seed"], "dropout", 1))
+    network.train()
+    losses = []
+    for positions in order.split(specification["batch_size"])[:steps]:
+        tensors = [transforms.to_tensor(np.array(images.images[chosen[i]])) for i in positions]
+        batch = transforms.normalize(torch.stack(tensors), [0.5] * 3, [0.5] * 3)
+        labels = torch.tensor([images.labels[chosen[i]] for i in positions])
+        loss = nn.functional.nll_loss(network(batch).log_softmax(1), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append((loss.item(), len(positions)))
+    return losses
+
+
+def assert_epoch_is_that_of_a_plain_loop(specification, images, tolerance):
+    history = train(specification, images).history
+    losses = plain_losses(specification, images, steps=4)
+    assert [size for _, size in losses] == [16, 16, 16, 10]
+    mean = sum(loss * size for loss, size in losses) / 58
+    assert history[1]["train_loss"] == pytest.approx(mean, rel=tolerance)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_epoch_is_that_of_a_plain_loop(digits, model, norm):
+    specification = small_run(
+        model, norm, epochs=1, normalize="half", optimizer="sgd", momentum=0.0, learning_rate=1e-4
+    )
+    assert_epoch_is_that_of_a_plain_loop(specification, digits, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("model", ["convnet", "resnet"])
+@pytest.mark.parametrize("norm", ["none", "batch", "group"])
+def test_an_epoch_with_adam_is_that_of_a_plain_loop(digits, model, norm):
+    """Adam's first step is the gradient's sign, which rounding turns where a gradient is near 0."""
+    specification = small_run(model, norm, epochs=1, normalize="half", learning_rate=1e-4)
+    assert_epoch_is_that_of_a_plain_loop(specification, digits, tolerance=5e-3)
+
+
+def test_losses_are_sums_over_images_not_means_of_batch_means(digits):
+    specification = small_run("convnet", "none")
+    run = TrainingRun(specification, digits, choose_computation(specification, "cpu"))
+    images = run.sets["test"]
+    result = evaluate(run.network, run.network, images, run.computation)
+    batch, labels = images.batch(torch.arange(len(images)))
+    with torch.no_grad():
+        logits = run.network.eval()(batch)
+    assert result.loss == pytest.approx(float(nn.functional.cross_entropy(logits, labels)), rel=1e-6)
+    assert result.correct == int((logits.argmax(1) == labels).sum())
+
+
+def test_the_rows_of_the_history(digits):
+    run = train(small_run(epochs=2, validation_images=20), digits)
+    first, *others = run.history
+    assert [row["epoch"] for row in run.history] == [0, 1, 2]
+    assert all(tuple(row) == HISTORY_COLUMNS for row in run.history)
+    assert first["train_loss"] is None and first["train_seconds"] == 0
+    assert first["train_eval_loss"] == pytest.approx(math.log(10), abs=0.1)
+    for row in others:
+        assert row["test_accuracy"] == row["test_correct"] / 30
+        assert row["validation_accuracy"] * 20 == pytest.approx(round(row["validation_accuracy"] * 20))
+        assert row["first_conv_grad_norm"] > 0 and row["last_conv_grad_norm"] > 0
+    assert others[0]["train_seconds"] < others[1]["train_seconds"]
+    logits = run.test_logits()
+    assert logits.shape == (30, 10) and logits.dtype == np.float16
+
+
+@pytest.mark.parametrize("model, norm", [("vgg11", "batch"), ("resnet", "group")])
+def test_a_seed_fixes_every_byte(digits, model, norm):
+    a, b = (train(small_run(model, norm, epochs=1), digits) for _ in range(2))
+    other = train(small_run(model, norm, epochs=1, seed=1), digits)
+    assert a.history[1]["train_loss"] == b.history[1]["train_loss"] != other.history[1]["train_loss"]
+    assert all(torch.equal(a.weights()[name], b.weights()[name]) for name in a.weights())
+
+
+def test_what_is_measured_does_not_change_what_is_trained(digits, monkeypatch):
+    specification = small_run("vgg11", "batch", epochs=1)
+    measured = train(specification, digits)
+    monkeypatch.setattr("normres.training.gradient_norms", lambda *_: (0.0, 0.0))
+    unmeasured = train({**specification, "train_eval_images": 10}, digits)
+    weights = unmeasured.weights()
+    assert all(torch.equal(value, weights[name]) for name, value in measured.weights().items())
+
+
+def test_networks_that_share_a_layer_start_from_the_same_weights():
+    def start(model, norm, **options):
+        network = build_network(small_run(model, norm, **options), 3, 32, 10)
+        initialize(network, 5, "default")
+        return network.state_dict()
+
+    none = start("resnet", "none")
+    for other in (start("resnet", "batch"), start("resnet", "none", conv_bias=True)):
+        assert all(torch.equal(value, other[name]) for name, value in none.items())
+    plain = start("plainnet", "none")
+    assert all(torch.equal(value, none[name]) for name, value in plain.items())
+    deep = start("resnet", "none", depth=5)
+    assert torch.equal(deep["stages.0.1.conv1.weight"], none["stages.0.1.conv1.weight"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_default_initialisation_is_pytorchs(model):
+    network = build_network(small_run(model, "batch"), 3, 32, 10)
+    initialize(network, 0, "default")
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            assert module.weight.abs().max() <= bound
+            assert module.weight.abs().max() > 0.9 * bound
+            assert float(module.weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.15)
+            assert module.bias is None or module.bias.abs().max() <= bound
+
+
+def test_he_initialisation():
+    network = build_network(small_run("vgg11", "none"), 3, 32, 10)
+    initialize(network, 0, "he")
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            assert float(module.weight.detach().std()) == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)
+            assert not module.bias.any()
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "group"])
+def test_zero_initialised_residuals_start_as_their_shortcuts(norm):
+    network = build_network(small_run("resnet", norm, zero_init_residual=True), 3, 32, 10)
+    initialize(network, 0, "default")
+    block = network.stages[0][1].eval()
+    images = torch.rand(2, 32, 8, 8)
+    assert torch.equal(block(images), images)
+
+
+def test_a_run_that_diverges_ends_as_diverged(digits):
+    run = train(small_run("convnet", "none", epochs=5, learning_rate=1e30), digits)
+    assert run.diverged and run.epoch < 5
+
+
+def test_going_on_from_a_state_gives_the_same_bytes(digits):
+    whole = train(small_run("vgg11", "batch", epochs=3), digits)
+    first = train(small_run("vgg11", "batch", epochs=1), digits)
+    second = TrainingRun(small_run("vgg11", "batch", epochs=3), digits, first.computation)
+    second.load_state_dict(first.state_dict())
+    list(second.train())
+    weights = second.weights()
+    assert all(torch.equal(value, weights[name]) for name, value in whole.weights().items())
+    losses = [[row["test_loss"] for row in run.history] for run in (whole, second)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_bfloat16_stays_close_to_float32(digits, norm):
+    exact = train(small_run("resnet", norm, epochs=1, learning_rate=1e-4), digits)
+    rough = train(
+        small_run("resnet", norm, epochs=1, learning_rate=1e-4, precision="bfloat16"), digits
+    )
+    assert exact.history[0]["test_loss"] != rough.history[0]["test_loss"]
+    assert rough.history[1]["train_loss"] == pytest.approx(exact.history[1]["train_loss"], rel=0.02)
+
+
+def test_normalisation_of_pixels(digits):
+    for normalize, mean, deviation in [
+        ("none", 0, 1),
+        ("half", 0.5, 0.5),
+        ("dataset", np.array(digits.channel_mean), np.array(digits.channel_std)),
+    ]:
+        run = TrainingRun(
+            small_run("convnet", "none", normalize=normalize),
+            digits,
+            choose_computation(small_run(), "cpu"),
+        )
+        batch, _ = run.sets["test"].batch(torch.arange(3))
+        pixels = digits.images[np.asarray(run.sets["test"].indices[:3])] / 255
+        expected = ((pixels - mean) / deviation).transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(batch.numpy(), expected, atol=1e-6)
+
+
+def test_cuda_that_is_not_there_is_an_error():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(InputError, match="no CUDA device"):
+        choose_computation(small_run(), "cuda")
+
+
+def test_every_network_takes_part_in_these_tests():
+    assert set(MODELS) == set(catalog.names("networks"))
+    assert set(NORMS) == set(catalog.names("norms"))

@@ -1,0 +1,97 @@
+# From runs to curves, statistics, tables and figures.
+
+
+rule resolve_study:
+    output:
+        "results/{study}/study.json",
+    log:
+        "results/{study}/logs/resolve_study.log",
+    params:
+        definition=pipeline.study_parameter,
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "listing the runs of {wildcards.study}"
+    shell:
+        "python {SCRIPTS:q}/resolve_study.py --definition {params.definition:q} "
+        "--out {output:q} > {log:q} 2>&1"
+
+
+rule collect_runs:
+    input:
+        pipeline.run_files,
+        study="results/{study}/study.json",
+    output:
+        curves="results/{study}/curves.csv",
+        runs="results/{study}/runs.csv",
+    log:
+        "results/{study}/logs/collect_runs.log",
+    params:
+        code=fingerprint.of_command("collect_runs.py"),
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "collecting the runs of {wildcards.study}"
+    shell:
+        "python {SCRIPTS:q}/collect_runs.py --study {input.study:q} --out-curves {output.curves:q} "
+        "--out-runs {output.runs:q} > {log:q} 2>&1"
+
+
+rule summarize_runs:
+    input:
+        study="results/{study}/study.json",
+        curves="results/{study}/curves.csv",
+        runs="results/{study}/runs.csv",
+        complexity="results/{study}/complexity.csv",
+    output:
+        bands="results/{study}/bands.csv",
+        summary=report(
+            "results/{study}/summary.csv",
+            caption="../report/summary.rst",
+            category="{study}",
+            labels={"table": "summary"},
+        ),
+        markdown="results/{study}/summary.md",
+        latex="results/{study}/summary.tex",
+    log:
+        "results/{study}/logs/summarize_runs.log",
+    params:
+        code=fingerprint.of_command("summarize_runs.py"),
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "computing the statistics of {wildcards.study}"
+    shell:
+        "python {SCRIPTS:q}/summarize_runs.py --study {input.study:q} --curves {input.curves:q} "
+        "--runs {input.runs:q} --complexity {input.complexity:q} "
+        "--out $(dirname {output.summary:q}) > {log:q} 2>&1"
+
+
+rule plot_figure:
+    input:
+        study="results/{study}/study.json",
+        bands="results/{study}/bands.csv",
+        curves="results/{study}/curves.csv",
+        summary="results/{study}/summary.csv",
+        runs="results/{study}/runs.csv",
+    output:
+        multiext("results/{study}/figures/{figure}", ".png", ".pdf", ".csv"),
+        svg=report(
+            "results/{study}/figures/{figure}.svg",
+            caption="../report/figure.rst",
+            category="{study}",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        "results/{study}/logs/figures/{figure}.log",
+    params:
+        command=pipeline.figure_command,
+        code=pipeline.figure_code,
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "drawing {wildcards.figure} of {wildcards.study}"
+    shell:
+        "python {SCRIPTS:q}/{params.command} --study {input.study:q} --bands {input.bands:q} "
+        "--curves {input.curves:q} --summary {input.summary:q} --runs {input.runs:q} "
+        "--out results/{wildcards.study}/figures/{wildcards.figure} > {log:q} 2>&1"

@@ -1,0 +1,43 @@
+# The report, and the verdict that makes the whole command fail where a run has failed.
+
+
+rule render_report:
+    input:
+        study="results/{study}/study.json",
+        runs="results/{study}/runs.csv",
+        summary="results/{study}/summary.csv",
+        complexity="results/{study}/complexity.csv",
+        layers="results/{study}/layers.csv",
+        dataset=pipeline.dataset_file,
+        figures=expand("results/{{study}}/figures/{figure}.svg", figure=FIGURES),
+    output:
+        report("results/{study}/report.html", caption="../report/report.rst", category="{study}"),
+    log:
+        "results/{study}/logs/render_report.log",
+    params:
+        code=pipeline.report_code,
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "writing the report of {wildcards.study}"
+    shell:
+        "python {SCRIPTS:q}/render_report.py --study {input.study:q} --runs {input.runs:q} "
+        "--summary {input.summary:q} --complexity {input.complexity:q} --layers {input.layers:q} "
+        "--dataset {input.dataset:q} --figures {input.figures:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule verdict:
+    input:
+        runs="results/{study}/runs.csv",
+        report="results/{study}/report.html",
+    output:
+        "results/{study}/verdict.txt",
+    log:
+        "results/{study}/logs/verdict.log",
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "checking how the runs of {wildcards.study} ended"
+    shell:
+        "python {SCRIPTS:q}/check_runs.py --runs {input.runs:q} --report {input.report:q} "
+        "--out {output:q} > {log:q} 2>&1"

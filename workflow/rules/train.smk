@@ -1,0 +1,31 @@
+# Every model x norm x seed is a job of its own. Its state and its outputs are kept in results/store,
+# which Snakemake does not own: see workflow/scripts/normres/store.py.
+
+
+rule train:
+    input:
+        arrays=ancient(pipeline.array_files),
+        description=pipeline.dataset_file,
+    output:
+        history="results/{study}/runs/{run}/history.csv",
+        record="results/{study}/runs/{run}/run.json",
+        weights="results/{study}/runs/{run}/model.pt",
+        logits="results/{study}/runs/{run}/test_logits.npy",
+    log:
+        "results/{study}/logs/{run}.log",
+    params:
+        run=pipeline.run_parameter,
+    threads: pipeline.run_threads
+    resources:
+        mem_mb=4000,
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "training {wildcards.run} of {wildcards.study}"
+    shell:
+        "python {SCRIPTS:q}/train.py --run {params.run:q} --device {DEVICE} "
+        "--data $(dirname {input.description:q}) --out $(dirname {output.record:q}) "
+        "--store results/store --save-every {SAVE_EVERY} --state-budget-gb {STATE_BUDGET_GB} "
+        "--progress results/{wildcards.study}/logs/{wildcards.run:q}.progress.json "
+        "--record-failure results/{wildcards.study}/failures/{wildcards.run:q}.txt "
+        "> {log:q} 2>&1"

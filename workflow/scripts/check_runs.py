@@ -1,0 +1,42 @@
+"""Say how a study's runs ended; exit with 1 where one failed, naming it, why, and its log.
+
+    python workflow/scripts/check_runs.py --runs results/quickstart/runs.csv \\
+        --report results/quickstart/report.html --out results/quickstart/verdict.txt
+
+A diverged run is a result. The verdict is only written when no run has failed.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from normres.errors import run_command
+from normres.files import write_text
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=Path, required=True, help="the study's runs.csv")
+    parser.add_argument("--report", type=Path, required=True, help="the study's report.html")
+    parser.add_argument("--out", type=Path, required=True, help="the verdict to write")
+    arguments = parser.parse_args(argv)
+    with arguments.runs.open(encoding="utf-8", newline="") as table:
+        runs = list(csv.DictReader(table))
+    ended = {status: [run for run in runs if run["status"] == status] for status in
+             ("ok", "diverged", "failed")}
+    words = ", ".join(f"{len(chosen)} {status}" for status, chosen in ended.items() if chosen)
+    logs = arguments.runs.parent / "logs"
+    for run in ended["failed"]:
+        print(f"failed: {run['run']}: {run['reason']} (log: {logs / run['run']}.log)",
+              file=sys.stderr)
+    if ended["failed"]:
+        print(f"{words} of {len(runs)} runs; the next call tries the failed ones again",
+              file=sys.stderr)
+        return 1
+    write_text(arguments.out, f"{words} of {len(runs)} runs; report: {arguments.report}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,189 @@
+"""What the rules ask: which files a study consists of and which parameters a job has.
+
+Used while Snakemake reads the Snakefile and builds its graph, so nothing here imports torch or
+pandas. A job reruns when its inputs or parameters change, never because of time stamps of code: the
+parameters hold fingerprints of the code instead (see fingerprint.py).
+"""
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from normres import catalog, fingerprint
+from normres.config import Config, Run, Study, read_config
+from normres.errors import InputError
+
+RESULTS = Path("results")
+
+# Figure -> (command, its arguments). The order is the report's.
+FIGURES = {
+    "test_accuracy": ("plot_test_accuracy.py", ""),
+    "final_accuracy": ("plot_final_accuracy.py", ""),
+    "training_loss_by_epoch": ("plot_training_loss.py", "--against epoch"),
+    "training_loss_by_time": ("plot_training_loss.py", "--against time"),
+    "generalization_gap": ("plot_generalization_gap.py", ""),
+    "parameters_vs_macs": ("plot_parameters_vs_macs.py", ""),
+}
+FIGURE_FORMATS = ("png", "svg", "pdf", "csv")
+TABLES = (
+    "study.json",
+    "curves.csv",
+    "runs.csv",
+    "complexity.csv",
+    "layers.csv",
+    "bands.csv",
+    "summary.csv",
+    "summary.md",
+    "summary.tex",
+)
+RUN_FILES = ("history.csv", "run.json", "model.pt", "test_logits.npy")
+
+
+def load_pipeline(config: Mapping[str, Any]) -> "Pipeline":
+    """Check the configuration; end with one line and exit code 2 where it is wrong."""
+    try:
+        return Pipeline(read_config(config))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+class Pipeline:
+    """The selected studies, as the rules see them. Methods take a job's wildcards."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.studies: dict[str, Study] = {study.name: study for study in config.studies}
+        self.datasets = {study.dataset["id"]: study.dataset for study in config.studies}
+        self.runs: dict[tuple[str, str], Run] = {
+            (study.name, run.name): run for study in config.studies for run in study.runs
+        }
+
+    @cached_property
+    def failures(self) -> dict[tuple[str, str], int]:
+        """How often each run has failed so far: a number more makes the next call try it again."""
+        return {
+            (name, str(path.relative_to(folder).with_suffix(""))): path.read_text().count("\n")
+            for name in self.studies
+            for folder in [RESULTS / name / "failures"]
+            for path in folder.rglob("*.txt")
+        }
+
+    def run_parameter(self, wildcards) -> str:
+        """What a run is, as one canonical JSON text.
+
+        One text, since Snakemake compares parameters as a set of values: two options that swap
+        their values would go unnoticed.
+        """
+        key = (wildcards.study, wildcards.run)
+        run = self.runs[key]
+        parameter = {"specification": dict(run.specification), "fingerprint": run.fingerprint}
+        if self.failures.get(key):
+            parameter["failures"] = self.failures[key]
+        return canonical(parameter)
+
+    def run_threads(self, wildcards) -> int:
+        """CPU threads of a run."""
+        return self.runs[wildcards.study, wildcards.run].specification["cpu_threads"]
+
+    def study_parameter(self, wildcards) -> str:
+        """What a study is: its definition and the code of its runs, as one canonical JSON text."""
+        study = self.studies[wildcards.study]
+        code = {f"{run.model}/{run.norm}": run.fingerprint for run in study.runs}
+        return canonical({"study": study.name, "definition": dict(study.definition), "code": code})
+
+    def networks_parameter(self, wildcards) -> str:
+        """What the complexity of a study depends on: its distinct networks and their code."""
+        networks = set()
+        for run in self.studies[wildcards.study].runs:
+            keys = [
+                "batch_size",
+                *catalog.options("networks", run.model),
+                *catalog.options("norms", run.norm),
+            ]
+            options = {key: run.specification[key] for key in keys}
+            modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
+            code = fingerprint.of_command("count_complexity.py", *modules)
+            networks.add(canonical([run.model, run.norm, options, code]))
+        return canonical(sorted(networks))
+
+    def dataset_arguments(self, wildcards) -> str:
+        """Arguments of prepare_data.py for one data set, quoted for the shell."""
+        dataset = self.datasets[wildcards.dataset]
+        if "folder" in dataset:
+            arguments = ["--folder", dataset["folder"], "--name", dataset["name"]]
+        else:
+            arguments = ["--dataset", dataset["name"]]
+        if "image_size" in dataset:
+            arguments += ["--image-size", str(dataset["image_size"])]
+        return shlex.join(arguments)
+
+    def data_folder(self, wildcards) -> str:
+        """Folder of the prepared data set of a study."""
+        return str(RESULTS / "data" / self.studies[wildcards.study].dataset["id"])
+
+    def dataset_file(self, wildcards) -> str:
+        """Description of the prepared data set of a study."""
+        return f"{self.data_folder(wildcards)}/dataset.json"
+
+    def array_files(self, wildcards) -> list[str]:
+        """Images and labels of a study. Large files: compared by time, so ask for `ancient`."""
+        return [f"{self.data_folder(wildcards)}/{name}.npy" for name in ("images", "labels")]
+
+    def run_files(self, wildcards) -> list[str]:
+        """The small files of every run of a study."""
+        return [
+            f"{RESULTS}/{wildcards.study}/runs/{run.name}/{name}"
+            for run in self.studies[wildcards.study].runs
+            for name in ("history.csv", "run.json")
+        ]
+
+    def figure_command(self, wildcards) -> str:
+        """The command that draws a figure."""
+        return " ".join(FIGURES[wildcards.figure])
+
+    def figure_code(self, wildcards) -> str:
+        """Fingerprint of the command that draws a figure, with the style it imports."""
+        return fingerprint.of_command(FIGURES[wildcards.figure][0])
+
+    def report_code(self, wildcards) -> str:
+        """Fingerprint of the report's command and its template's text."""
+        template = Path(__file__).parents[2] / "report" / "report.html.j2"
+        text = hashlib.sha256(template.read_bytes()).hexdigest()[:16]
+        return f"{fingerprint.of_command('render_report.py')} {text}"
+
+    def figure_files(self, study: str, formats: tuple[str, ...] = FIGURE_FORMATS) -> list[str]:
+        """Every figure of a study in the given formats."""
+        return [
+            f"{RESULTS}/{study}/figures/{name}.{extension}"
+            for name in FIGURES
+            for extension in formats
+        ]
+
+    def all_figures(self, wildcards) -> list[str]:
+        """Every figure of every selected study."""
+        return [path for study in self.studies for path in self.figure_files(study)]
+
+    def all_reports(self, wildcards) -> list[str]:
+        """The report of every selected study."""
+        return [f"{RESULTS}/{study}/report.html" for study in self.studies]
+
+    def deliverables(self, wildcards) -> list[str]:
+        """All files of the selected studies, so that a file that was deleted is made again."""
+        files = []
+        for study in self.studies.values():
+            folder = RESULTS / study.name
+            files += [f"{folder}/runs/{run.name}/{name}" for run in study.runs for name in RUN_FILES]
+            files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
+            files += self.figure_files(study.name)
+        return files
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,251 @@
+"""What a person sees while Snakemake works: jobs done, runs in training, time left, what failed.
+
+The display listens to Snakemake's log records and reads the small file that each run keeps up to
+date while it trains. On a terminal it redraws; elsewhere it prints a line every half minute.
+"""
+
+import atexit
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
+from snakemake.settings.types import ExecMode
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from normres.config import Run
+from normres.estimates import Estimates
+from normres.pipeline import RESULTS, Pipeline
+
+LINE_SECONDS = 30  # between two lines where there is no terminal
+LOG_LINES = 6  # of a failed job's log that are shown
+
+
+def attach_display(workflow, pipeline: Pipeline) -> "Display":
+    """Make the display listen to the Snakemake process that reads this Snakefile.
+
+    A job on a cluster runs a Snakemake of its own, which stays silent.
+    """
+    display = Display(workflow, pipeline)
+    if workflow.exec_mode == ExecMode.DEFAULT:
+        logger.addHandler(display)
+    return display
+
+
+class Display(logging.Handler):
+    """Jobs and runs of one call of Snakemake."""
+
+    def __init__(self, workflow, pipeline: Pipeline):
+        super().__init__()
+        self.workflow = workflow
+        self.pipeline = pipeline
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.planned: dict[str, int] = {}  # rule -> jobs
+        self.jobs: dict[int, Any] = {}  # id -> what Snakemake said of a job that has started
+        self.done = self.total = 0
+        self.to_train: set[tuple[str, str]] = set()
+        self.failed: list[str] = []
+        self.started = time.monotonic()
+        self.estimates: Estimates | None = None
+        self.stop = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    # What Snakemake says ------------------------------------------------------------------------
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "event", None)
+        if event == LogEvent.RUN_INFO:
+            self._plan(record.stats)
+        elif event == LogEvent.JOB_INFO:
+            self.jobs[record.jobid] = record
+        elif event == LogEvent.JOB_FINISHED:
+            self._finish(record.job_id)
+        elif event == LogEvent.JOB_ERROR:
+            self._explain_failure(record)
+        elif event == LogEvent.PROGRESS:
+            self.done, self.total = record.done, record.total
+        elif record.levelno >= logging.WARNING and self._replaces_snakemake():
+            self.console.print(Text(record.getMessage()))
+
+    def _replaces_snakemake(self) -> bool:
+        """Whether Snakemake's own messages are switched off, as the default profile does."""
+        return Quietness.ALL in self.workflow.output_settings.quiet and not self.workflow.dryrun
+
+    def _plan(self, stats: dict[str, int]) -> None:
+        if self.planned:  # a dry run says it twice
+            return
+        jobs = self.workflow.dag.needrun_jobs()
+        train = [job.wildcards for job in jobs if job.rule.name == "train"]
+        self.to_train = {(wildcards.study, wildcards.run) for wildcards in train}
+        self.planned = {rule: count for rule, count in stats.items() if rule != "total"}
+        self.total = sum(self.planned.values())
+        if self.workflow.dryrun:
+            atexit.register(self._print_plan)
+
+    def _finish(self, job_id: int) -> None:
+        job = self.jobs.pop(job_id, None)
+        if job is not None and job.rule_name == "train":
+            key = (job.wildcards["study"], job.wildcards["run"])
+            progress_file(*key).unlink(missing_ok=True)
+            self.to_train.discard(key)
+
+    def _explain_failure(self, record: logging.LogRecord) -> None:
+        self.jobs.pop(record.jobid, None)
+        logs = [Path(path) for path in record.log or []]
+        lines = [line for path in logs if path.exists() for line in path.read_text().splitlines()]
+        self.failed.append(record.rule_name)
+        self.console.print(Text(f"{record.rule_name} failed:", style="bold"))
+        for line in lines[-LOG_LINES:]:
+            self.console.print(Text(f"  {line}"))
+        for path in logs:
+            self.console.print(Text(f"  log: {path}"))
+
+    # What a person sees -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Called when the jobs start."""
+        if not self._replaces_snakemake():
+            return
+        self.started = time.monotonic()
+        self.estimates = Estimates()
+        self.console.print(Text(self.describe_plan()))
+        self.thread = threading.Thread(target=self._show, daemon=True)
+        self.thread.start()
+
+    def finish(self, reports: Iterable[str]) -> None:
+        """Called when all jobs have succeeded: the last line says where the results are."""
+        self._end()
+        for study in self.pipeline.studies:
+            verdict = RESULTS / study / "verdict.txt"
+            if verdict.exists():
+                self.console.print(Text(f"{study}: {verdict.read_text().strip()}"))
+        self.console.print(Text(f"Report: {', '.join(reports)}", style="bold"))
+
+    def fail(self, log: list[str] | str) -> None:
+        """Called when a job has failed; each failed job was named when it failed."""
+        self._end()
+        reports = [path for path in self.pipeline.all_reports(None) if Path(path).exists()]
+        if reports:
+            self.console.print(Text(f"Report of what is there: {', '.join(reports)}"))
+        logs = log if isinstance(log, str) else ", ".join(log)
+        self.console.print(Text(f"Not complete; Snakemake's log: {logs}", style="bold"))
+
+    def _end(self) -> None:
+        self.stop.set()
+        if self.thread is not None:
+            self.thread.join()
+
+    def _with_studies(self, keys: Iterable[tuple[str, str]]) -> list[tuple[str, Run]]:
+        return [(study, self.pipeline.runs[study, run]) for study, run in keys]
+
+    def describe_plan(self) -> str:
+        """In words, what Snakemake is about to do and about how long it takes."""
+        other = sum(count for rule, count in self.planned.items() if rule != "train")
+        runs = self._with_studies(self.to_train)
+        if not runs:
+            return f"no run to train, {_count(other, 'other job')}"
+        seconds = self.estimates.total_seconds(runs, self.pipeline, self.workflow.cores)
+        return (
+            f"{_count(len(runs), 'run')} to train, {_count(other, 'other job')}: "
+            f"about {duration(seconds)} on {_count(self.workflow.cores, 'core')} "
+            f"({self.estimates.source})"
+        )
+
+    def _print_plan(self) -> None:
+        self.estimates = Estimates()
+        self.console.print(Text(f"Dry run: {self.describe_plan()}.", style="bold"))
+
+    def _show(self) -> None:
+        if self.console.is_terminal:
+            with Live(console=self.console, refresh_per_second=4, transient=True) as live:
+                while not self.stop.wait(0.5):
+                    live.update(self._picture())
+        else:
+            while not self.stop.wait(LINE_SECONDS):
+                self.console.print(Text(self._line()))
+
+    def _picture(self) -> Group:
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            f"{self.done} of {self.total} jobs",
+            ProgressBar(total=max(self.total, 1), completed=self.done, width=40),
+            f"{duration(time.monotonic() - self.started)}, about {self._left()} left",
+        )
+        runs = Table.grid(padding=(0, 2))
+        for study, run, state in self._training():
+            runs.add_row(
+                Text(f"  {study}/{run}"),
+                f"epoch {state['epoch']}/{state['epochs']}",
+                f"loss {_number(state['train_loss'], '.3f')}",
+                f"accuracy {_number(state['test_accuracy'], '.1%')}",
+                f"{duration(state['seconds_left'])} left",
+            )
+        for job in list(self.jobs.values()):
+            if job.rule_name != "train":
+                runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"))
+        return Group(head, runs)
+
+    def _line(self) -> str:
+        training = "; ".join(
+            f"{run} epoch {state['epoch']}/{state['epochs']}, "
+            f"loss {_number(state['train_loss'], '.3f')}, "
+            f"accuracy {_number(state['test_accuracy'], '.1%')}"
+            for _, run, state in self._training()
+        )
+        head = f"{self.done} of {self.total} jobs, about {self._left()} left"
+        return f"{head}; {training}" if training else head
+
+    def _left(self) -> str:
+        """Time until all runs are trained: what those in training say, and an estimate for the rest."""
+        states = {(study, run): state for study, run, state in self._training()}
+        waiting = self._with_studies(self.to_train - set(states))
+        seconds = self.estimates.total_seconds(waiting, self.pipeline, self.workflow.cores)
+        parallel = max(len(states), 1)
+        seconds += sum(state["seconds_left"] or 0 for state in states.values()) / parallel
+        return duration(seconds)
+
+    def _training(self) -> list[tuple[str, str, dict[str, Any]]]:
+        states = []
+        for job in list(self.jobs.values()):
+            if job.rule_name == "train":
+                study, run = job.wildcards["study"], job.wildcards["run"]
+                try:
+                    state = json.loads(progress_file(study, run).read_text(encoding="utf-8"))
+                except FileNotFoundError:  # it has not begun to train
+                    continue
+                states.append((study, run, state))
+        return states
+
+
+def progress_file(study: str, run: str) -> Path:
+    """Where a run says how far it is."""
+    return RESULTS / study / "logs" / f"{run}.progress.json"
+
+
+def duration(seconds: float | None) -> str:
+    """Words for a time: 45 s, 3:20 min, 2:05 h."""
+    if seconds is None:
+        return "?"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    unit, small, large = ("min", 1, 60) if seconds < 3600 else ("h", 60, 3600)
+    return f"{int(seconds // large)}:{int(seconds % large // small):02d} {unit}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,31 @@
+"""Write out a study in full: every run with its resolved specification and code fingerprint.
+
+    python workflow/scripts/resolve_study.py --definition JSON --out results/quickstart/study.json
+
+The definition is {"study": name, "definition": {as in config.yaml}}. What the study's other commands
+work on is listed here, so that none of them reads config.yaml.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from normres.config import read_config
+from normres.errors import run_command
+from normres.files import write_json
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--definition", type=json.loads, required=True, help="the study as JSON")
+    parser.add_argument("--out", type=Path, required=True, help="the study.json to write")
+    arguments = parser.parse_args(argv)
+    name = arguments.definition["study"]
+    config = read_config({"study": name, "studies": {name: arguments.definition["definition"]}})
+    study = config.studies[0]
+    write_json(arguments.out, study.describe())
+    print(f"wrote {arguments.out}: {len(study.runs)} runs")
+
+
+if __name__ == "__main__":
+    run_command(main)
