@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import count_complexity
 import plot_final_accuracy
@@ -74,9 +73,11 @@ def write_inputs(folder: Path, name: str, **changes: Any) -> Path:
     dataset = folder / "dataset.json"
     dataset.write_text(json.dumps(DATASET))
     count_complexity.main(
-        ["--study", str(path), "--dataset", str(dataset)]
-        + ["--out-summary", str(folder / "complexity.csv")]
-        + ["--out-layers", str(folder / "layers.csv")]
+        [
+            *("--study", str(path), "--dataset", str(dataset)),
+            *("--out-summary", str(folder / "complexity.csv")),
+            *("--out-layers", str(folder / "layers.csv")),
+        ]
     )
     return path
 
@@ -101,18 +102,20 @@ def render(folder: Path, figures: list[Path] = ()) -> str:
     options = [part for table in tables for part in (f"--{table}", str(folder / f"{table}.csv"))]
     report = folder / "report.html"
     render_report.main(
-        ["--study", str(folder / "study.json"), "--dataset", str(folder / "dataset.json")]
-        + [*options, "--figures", *map(str, figures), "--out", str(report)]
+        [
+            *("--study", str(folder / "study.json"), "--dataset", str(folder / "dataset.json")),
+            *(*options, "--figures", *map(str, figures), "--out", str(report)),
+        ]
     )
     return report.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of 27 runs, two without a result, with a hostile title; drawn and reported."""
+    """A study of 18 runs, two without a result, with a hostile title; drawn and reported."""
     folder = tmp_path_factory.mktemp("quickstart")
     change(
-        write_inputs(folder, "quickstart"),
+        write_inputs(folder, "quickstart", norms=["none", "group"]),
         title=HOSTILE,
         excluded=[{"model": "resnet", "norm": "layer", "reason": "told <b>twice</b>"}],
     )
@@ -140,3 +143,301 @@ def words(page: str) -> str:
     """What a reader sees: the body's text without markup, on one line."""
     body = re.sub(r"(?s)<(script|style|svg)\b.*?</\1>", " ", page.partition("<body>")[2])
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", body)))
+
+
+def test_report_has_every_part(page: str) -> None:
+    text = words(page)
+    for part in (
+        "18, of 6 configurations",
+        "1,297 training and 500 test images, 10 classes, 32 \N{MULTIPLICATION SIGN} 32 pixels",
+        "Main numbers",
+        "Figure 1. Test accuracy by epoch",
+        "Figure 2. Test accuracy after the last epoch",
+        "n = 3 seeds a configuration, except vgg11, no norm (n = 2); resnet, group norm (n = 2)",
+        "million, 1 MAC = 1 multiply-add",
+        "162.37",  # ResNet's MACs in millions
+        "28,144,010",  # VGG11's parameters
+        "Layers of vgg11, group norm",
+        "sha256:0",
+        "git checkout 41eaeb9f00 make run STUDY=quickstart",
+        "snakemake --cores all --config study=quickstart",
+        "Student's t",
+        "chosen on the test images",
+        "resnet, layer norm: told <b>twice</b>",
+    ):
+        assert part in text.replace("\N{NO-BREAK SPACE}", " "), part
+
+
+def test_runs_without_result_are_named_with_reason_and_log(page: str) -> None:
+    notice = page[page.index("<aside") : page.index("</aside>")]
+    text = words("<body>" + notice)
+    assert "2 of 18 runs are in no mean" in text
+    assert "vgg11/none/seed1 diverged: the loss is not finite" in text
+    assert "resnet/group/seed2 failed: the disk is full" in text
+    assert 'href="logs/resnet/group/seed2.log"' in notice
+    assert page.index("<aside") < page.index("Main numbers</h2>")
+
+
+def test_what_comes_from_the_study_is_escaped(page: str) -> None:
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+    assert "<b>twice" not in page
+    escaped = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;x&#34;"
+    assert f"<title>{escaped}</title>" in page
+    assert f"<h1>{escaped}</h1>" in page
+
+
+def test_page_asks_for_nothing_from_elsewhere(page: str) -> None:
+    tags = re.findall(r"<[^>]*(?:\bsrc|\bhref)=[^>]*>", page)
+    assert tags
+    for tag in tags:
+        (target,) = re.findall(r"(?:\bsrc|\bhref)=\"([^\"]*)\"", tag)
+        assert target.startswith(("#", "data:")) or tag.startswith("<a "), tag
+    assert not re.search(r"https?:|@import|url\((?!#)", page)
+
+
+def test_links_lead_to_the_figures_files(study: Path, page: str) -> None:
+    links = re.findall(r'href="(figures/[^"]*)"', page)
+    assert len(links) == 8
+    for link in links:
+        assert (study / link).is_file()
+
+
+def test_ids_are_unique_and_references_lead_somewhere(page: str) -> None:
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'href="#([^"]*)"', page) + re.findall(r"url\(#([^)]*)\)", page)
+    assert set(targets) <= set(ids)
+
+
+def test_same_inputs_give_the_same_bytes(study: Path, page: str) -> None:
+    figures = [study / f"figures/{name}.svg" for name in ("test_accuracy", "final_accuracy")]
+    assert render(study, figures) == page
+    assert len(page.encode()) < 5e6
+
+
+def test_main_numbers_claim_no_order_where_intervals_overlap(small: Path) -> None:
+    table = (small / "summary.csv").read_text().splitlines()
+    header, rows = table[0].split(","), [line.split(",") for line in table[1:]]
+
+    def claim(*intervals: tuple[str, str, str]) -> str:
+        lines = [table[0]]
+        for row, interval in zip(rows, intervals, strict=True):
+            cells = dict(zip(header, row, strict=True))
+            keys = [f"test_accuracy_{part}" for part in ("mean", "low", "high")]
+            lines.append(",".join({**cells, **dict(zip(keys, interval, strict=True))}.values()))
+        (small / "summary.csv").write_text("\n".join(lines) + "\n")
+        return words(render(small)).replace("\N{NO-BREAK SPACE}", " ")
+
+    overlapping = claim(("0.90", "0.88", "0.92"), ("0.91", "0.89", "0.93"))
+    assert "resnet, batch norm has the highest mean test accuracy of 2" in overlapping
+    assert "91.00 % (95 % interval 89.00 to 93.00 %, n = 2)" in overlapping
+    assert "interval of resnet, no norm overlaps with it, so nothing is said" in overlapping
+    apart = claim(("0.90", "0.89", "0.91"), ("0.80", "0.79", "0.81"))
+    assert "The other's interval lies entirely below it." in apart
+    single = claim(("0.90", "", ""), ("0.80", "", ""))
+    assert "no interval from a single run" in single
+    assert "nothing is said about the order to resnet, batch norm" in single
+
+
+def test_mixed_environments_and_inexact_runs_are_said(small: Path) -> None:
+    assert "same conditions" not in words(render(small))
+    record = small / "runs/resnet/batch/seed1/run.json"
+    gpu = ENVIRONMENT | {"device": "cuda", "device_name": "a GPU", "git_commit": "99+changes"}
+    change(record, environment=gpu, exact=False, data={"name": "x", "checksum": "sha256:1"})
+    text = words(render(small))
+    assert "They differ in device, name of the device (see" in text
+    assert "so not exact: resnet/batch/seed1." in text
+    assert "Trained on other data than dataset.json describes: resnet/batch/seed1." in text
+    assert "a processor (3 runs); a GPU (1 run)" in text
+    assert "The runs come from 2 commits" in text
+
+
+def test_settings_mark_what_differs_from_the_exercise(small: Path) -> None:
+    page = render(small)
+    marked = re.findall(r'<mark title="[^"]*">([^<]*)</mark>', page)
+    assert marked == ["synthetic digits (8x8)", "3", "0.001"]  # data set, epochs, learning rate
+    change(small / "study.json", dataset={"id": "svhn", "name": "svhn"}, epochs=30)
+    marked = re.findall(r'<mark title="[^"]*">([^<]*)</mark>', render(small))
+    assert marked == ["0.001"]
+
+
+def test_axes_and_reported_numbers_are_shown(tmp_path: Path) -> None:
+    reported = {"model": "resnet", "norm": "none", "test_loss": 1.346, "test_correct": 7839}
+    write_inputs(tmp_path, "batch-size", epochs=3, reported=[reported | {"test_images": 10_000}])
+    page = render(tmp_path)
+    text = words(page)
+    assert "reported accuracy %, one run" in text
+    assert "78.39" in text
+    assert "1.346" in text
+    assert "Batch size 32, 128" in text
+    assert "32, 128 compared" in text
+    assert page.count('data-value="32.0"') >= 2  # sorted as a number
+
+
+def test_a_study_without_a_complete_run_has_a_report(tmp_path: Path) -> None:
+    write_inputs(tmp_path, "single", status={"resnet/none/seed0": "missing"})
+    text = words(render(tmp_path))
+    assert "No run is complete, so there is no number to show." in text
+    assert "1 of 1 runs is in no mean" in text
+    assert "resnet/none/seed0 failed: no results" in text
+
+
+def test_every_figure_has_a_caption_of_its_own() -> None:
+    template = render_report.load_templates().get_template("figure.rst")
+    names = [*FIGURES, "something_else"]
+    captions = [template.render(snakemake={"wildcards": {"figure": name}}) for name in names]
+    assert len(set(captions)) == len(names)
+    assert all(len(caption) > 80 for caption in captions[:-1])
+    assert captions[-1].strip() == "Something else."
+
+
+def test_svg_is_stripped_of_all_but_drawing(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.svg"
+    path.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        'viewBox="0 0 1 1" width="9pt" onload="alert(1)"><style>* {color: red}</style>'
+        '<script>alert(1)</script><a href="https://x.org"><path d="M 0 0"/></a>'
+        '<defs><path id="glyph" d="M 0 0 \nL 1 1"/><path id="unused" d="M 1 1"/></defs>'
+        '<use xlink:href="#glyph" style="fill: url(#glyph); stroke: url(https://x.org/y)"/>'
+        '<image xlink:href="https://x.org/z.png"/><image xlink:href="data:image/png;base64,AA=="/>'
+        "<foreignObject><p>hello</p></foreignObject></svg>"
+    )
+    assert embed_svg(path, 'f1-"') == (
+        '<svg viewBox="0 0 1 1" aria-hidden="true" focusable="false">'
+        '<defs><path id="f1-&quot;glyph" d="M 0 0 L 1 1" /><path d="M 1 1" /></defs>'
+        '<use href="#f1-&quot;glyph" style="fill: url(#f1-&quot;glyph); stroke: none" />'
+        '<image /><image href="data:image/png;base64,AA==" /></svg>'
+    )
+
+
+@pytest.mark.parametrize("text", [None, "", "<svg"])
+def test_broken_figures_are_named(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "broken.svg"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=r"broken\.svg"):
+        embed_svg(path, "f1-")
+
+
+# ---- In a browser ----
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; skipped where there is none, but not in continuous integration."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    chromium = shutil.which("chromium")
+    if not (chromium and sync_playwright):
+        lacking = "needs playwright and chromium"
+        pytest.fail(lacking) if os.environ.get("CI") else pytest.skip(lacking)
+    options = "no-sandbox disable-gpu disable-quic disable-background-networking no-first-run"
+    options += " disable-component-update disable-sync"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=[f"--{option}" for option in options.split()]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser: Any, study: Path) -> Iterator[Any]:
+    """The report in a tab; afterwards: no error on the console, no request but the file itself."""
+    tab = browser.new_page(viewport={"width": 1200, "height": 900})
+    requests, errors = [], []
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.on("console", lambda message: errors.append(message.text))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    url = (study / "report.html").as_uri()
+    tab.goto(url)
+    yield tab
+    assert requests == [url]
+    assert errors == []
+    tab.close()
+
+
+def is_drawn(screenshot: bytes) -> bool:
+    """Whether a screenshot has many colours, as text and figures have."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    return len(Image.open(BytesIO(screenshot)).convert("RGB").getcolors(maxcolors=1 << 24)) > 100
+
+
+def test_page_is_drawn_and_fits_narrow_and_dark_screens(tab: Any) -> None:
+    for width, scheme in ((1200, "light"), (420, "dark")):
+        tab.set_viewport_size({"width": width, "height": 900})
+        tab.emulate_media(color_scheme=scheme)
+        assert is_drawn(tab.screenshot(full_page=True))
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+
+
+def column(tab: Any, number: int) -> list[str]:
+    """The texts of a column of the table of results, without the intervals."""
+    cells = tab.locator(f"#results ~ .scroll tbody tr > :nth-child({number})").all_inner_texts()
+    return [cell.split("\n")[0] for cell in cells]
+
+
+def test_results_are_sorted_by_click_and_by_keyboard(tab: Any) -> None:
+    header = tab.locator("#results ~ .scroll thead th").nth(3)
+    before = column(tab, 4)
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert column(tab, 4) == sorted(before, key=float) != before
+    tab.keyboard.press("Enter")  # the header has the focus
+    assert header.get_attribute("aria-sort") == "descending"
+    assert column(tab, 4) == sorted(before, key=float, reverse=True)
+    tab.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") is None
+    assert column(tab, 4) == before
+
+
+def test_figure_opens_zooms_and_closes_by_keyboard(tab: Any) -> None:
+    button, viewer = tab.locator(".zoom").nth(1), tab.locator("#viewer")
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert viewer.is_visible()
+    drawing = viewer.locator("svg")
+    whole = drawing.get_attribute("viewBox")
+    tab.keyboard.press("+")
+    tab.keyboard.press("ArrowRight")
+    zoomed = [float(number) for number in drawing.get_attribute("viewBox").split()]
+    assert zoomed[2] == pytest.approx(float(whole.split()[2]) / 1.4)
+    tab.mouse.wheel(0, -100)
+    tab.keyboard.press("0")
+    assert drawing.get_attribute("viewBox") == whole
+    tab.keyboard.press("Escape")
+    assert not viewer.is_visible()
+    assert button.locator("svg").get_attribute("viewBox") == whole
+    assert button.evaluate("button => button === document.activeElement")
+
+
+def test_figure_is_moved_by_mouse(tab: Any) -> None:
+    tab.locator(".zoom").first.click()
+    drawing = tab.locator("#viewer svg")
+    x, *_ = map(float, drawing.get_attribute("viewBox").split())
+    tab.mouse.move(600, 500)
+    tab.mouse.down()
+    tab.mouse.move(700, 500)
+    tab.mouse.up()
+    moved, *_ = map(float, drawing.get_attribute("viewBox").split())
+    assert moved < x
+    tab.mouse.wheel(0, -300)
+    tab.wait_for_function("width => drawing.viewBox.baseVal.width < width", arg=400)
+    tab.get_by_role("button", name="Close").click()
+    assert not tab.locator("#viewer").is_visible()
+
+
+def test_print_view_has_the_results_without_controls(tab: Any) -> None:
+    tab.set_viewport_size({"width": 690, "height": 990})
+    tab.emulate_media(media="print")
+    assert not tab.locator("nav").is_visible()
+    assert tab.locator("#results ~ .scroll table").is_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 690
+    assert is_drawn(tab.screenshot(full_page=True))

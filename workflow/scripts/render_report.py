@@ -151,7 +151,7 @@ def summary_columns(
         columns.append(number_column(losses, "reported loss", "nats, one run", 3))
     return [
         *columns,
-        estimate_column(summary, "train_loss", "training loss", "nats", 3),
+        estimate_column(summary, "train_loss", "training loss", "nats", 4),
         estimate_column(summary, "gap", f"training {MINUS} test accuracy", "points", 2, 100),
         estimate_column(
             summary, "best_test_accuracy", "test accuracy at the best epoch",
@@ -390,7 +390,7 @@ def main(argv: list[str] | None = None) -> None:
             (configuration_label(dict.fromkeys(study["axes"]) | entry, study), entry["reason"])
             for entry in study.get("excluded", [])
         ],
-        absent=runs[runs["status"] != "ok"].fillna("").to_dict("records"),
+        absent=runs.loc[runs["status"] != "ok", ["run", "status", "reason"]].to_dict("records"),
         numbers=main_numbers(summary, study),
         figures=[
             figure_entry(path, number, arguments.out.parent, templates)

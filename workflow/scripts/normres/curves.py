@@ -1,5 +1,6 @@
 """Figures of curves over training: a panel a norm, a line a configuration, every seed visible."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from normres import figures
-from normres.figures import DASHES, MARKERS, Look, Tables
+from normres.figures import DASHES, MARKERS, Look, Tables, norm_title
 from normres.tables import axes_label, configuration_columns
 
 GHOST = "#C4C4C4"
@@ -57,7 +58,7 @@ def draw_curves(
         for panel in panels
         for name, (label, _) in panel.lines.items()
     }
-    columns = len(panels) if len(panels) <= 4 else len(study["norms"]) if study["axes"] else 3
+    columns = column_count(len(panels), study)
     figure, axes = figures.page(
         (math.ceil(len(panels) / columns), columns),
         (3.3, 2.3) if columns == 1 else (2.3, 2.1) if columns == 2 else (1.6, 2.0),
@@ -84,40 +85,64 @@ def draw_curves(
     return figure, drawn.drop(columns="x")
 
 
+def column_count(panels: int, study: Mapping[str, Any]) -> int:
+    """Columns of panels: one row of up to 4, else norms as columns where that makes a grid."""
+    if panels <= 4:
+        return panels
+    return len(study["norms"]) if study["axes"] and 1 < len(study["norms"]) <= 4 else 3
+
+
 def arrange(configurations: pd.DataFrame, study: Mapping[str, Any]) -> list[Panel]:
     """Distribute configurations over panels.
 
     Without axes: a panel a norm, a line a model. With axes: a panel a model and norm, and the axis
     values are lines in shades of one colour. With one model, the other norms stand by in grey.
     """
-    by_model = len(study["models"]) > 1
-    models = figures.colours(study["models"], figures.MODEL_COLOURS)
-    norms = figures.colours(study["norms"], figures.NORM_COLOURS)
-    keys = ["model", "norm"] if study["axes"] else ["norm"]
+    several = len(study["models"]) > 1
     panels = []
-    for key, group in configurations.groupby(keys, sort=False):
-        lines = {}
-        for position, (name, row) in enumerate(group.iterrows()):
-            colour = models[row["model"]] if by_model else norms[row["norm"]]
-            if study["axes"]:
-                label = axes_label(row, study)
-                paler = (
-                    0.45 * (1 - (position + 1) / len(group)) * len(group) / max(1, len(group) - 1)
-                )
-                colour = figures.mix(colour, "#FFFFFF", paler)
-                index = position
-            else:
-                label = row["model"] if by_model else ""
-                index = study["models"].index(row["model"])
-            lines[name] = (label, Look(colour, DASHES[index % 5], MARKERS[index % 6]))
-        alone = not by_model and not study["axes"]
-        others = tuple(configurations.index.difference(list(lines), sort=False)) if alone else ()
-        title = [key[0]] if len(key) > 1 and by_model else []
-        panels.append(Panel(", ".join([*title, figures.norm_title(key[-1])]), lines, others))
-    order = {name: i for i, name in enumerate(study["norms"])}
-    if not study["axes"]:
-        panels.sort(key=lambda panel: order[configurations.loc[next(iter(panel.lines)), "norm"]])
+    for models, norm in itertools.product(
+        [[model] for model in study["models"]] if study["axes"] else [study["models"]],
+        study["norms"],
+    ):
+        members = configurations[
+            configurations["model"].isin(models) & (configurations["norm"] == norm)
+        ]
+        if members.empty:  # the study excludes it
+            continue
+        lines = axis_lines(members, study) if study["axes"] else model_lines(members, study)
+        title = ", ".join([*(models if several and study["axes"] else []), norm_title(norm)])
+        compare = not several and not study["axes"]
+        others = configurations.index[~configurations.index.isin(members.index)]
+        panels.append(Panel(title, lines, tuple(others) if compare else ()))
     return panels
+
+
+def base_colour(row: pd.Series, study: Mapping[str, Any]) -> str:
+    """A configuration's colour: its model's where models are compared, else its norm's."""
+    if len(study["models"]) > 1:
+        return figures.colours(study["models"], figures.MODEL_COLOURS)[row["model"]]
+    return figures.colours(study["norms"], figures.NORM_COLOURS)[row["norm"]]
+
+
+def model_lines(members: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, tuple[str, Look]]:
+    """A line a model; its label is empty where there is only one."""
+    lines = {}
+    for name, row in members.iterrows():
+        index = study["models"].index(row["model"])
+        look = Look(base_colour(row, study), DASHES[index % 5], MARKERS[index % 6])
+        lines[name] = (row["model"] if len(study["models"]) > 1 else "", look)
+    return lines
+
+
+def axis_lines(members: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, tuple[str, Look]]:
+    """A line a combination of axis values, from pale to full colour."""
+    lines, last = {}, len(members) - 1
+    for index, (name, row) in enumerate(members.iterrows()):
+        pale = 0.45 * (last - index) / max(1, last)
+        colour = figures.mix(base_colour(row, study), "#FFFFFF", pale)
+        look = Look(colour, DASHES[index % 5], MARKERS[index % 6])
+        lines[name] = (axes_label(row, study), look)
+    return lines
 
 
 def drawn_rows(tables: Tables, quantity: Quantity) -> pd.DataFrame:
