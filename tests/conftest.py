@@ -32,7 +32,7 @@ def digits(digits_folder):
 
 
 def small_run(model="convnet", norm="none", seed=0, epochs=2, **options):
-    """The specification of a run of a second or two; 58 images in batches of 16 leave a batch of 10."""
+    """A run of a second or two; its 58 images in batches of 16 leave a last batch of 10."""
     return resolve(model, norm, seed, epochs, {**SMALL, **options})
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from normres import catalog
 from normres.config import read_config
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
@@ -82,7 +83,9 @@ def test_a_list_is_an_axis_only_where_it_applies():
 
 
 def test_the_order_of_keys_moves_no_run():
-    assert names(expand(groups=[8, 32], depth=[1, 3])) == names(expand(depth=[1, 3], groups=[8, 32]))
+    assert names(expand(groups=[8, 32], depth=[1, 3])) == names(
+        expand(depth=[1, 3], groups=[8, 32])
+    )
 
 
 def test_overrides_and_exclusions():

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from normres import catalog, fingerprint
 
 SCRIPTS = Path(fingerprint.__file__).parents[1]
@@ -48,7 +49,9 @@ def test_comments_docstrings_and_layout_do_not_count(scripts):
     path = scripts / "normres" / "training.py"
     text = path.read_text()
     text = text.replace('"""The training of one run', '"""Another text', 1)
-    text = text.replace("        self.history.append(row)", "        # why\n\n        self.history.append( row )")
+    text = text.replace(
+        "        self.history.append(row)", "        # why\n\n        self.history.append( row )"
+    )
     path.write_text("# a comment\n" + text)
     assert not changed(before, runs())
 
@@ -67,7 +70,9 @@ def test_a_network_that_builds_on_another_follows_it(scripts):
 
 def test_a_norm_concerns_its_own_runs(scripts):
     before = runs()
-    edit(scripts / "normres/norms/group.py", "GroupNorm(groups, channels,", "GroupNorm(1, channels,")
+    edit(
+        scripts / "normres/norms/group.py", "GroupNorm(groups, channels,", "GroupNorm(1, channels,"
+    )
     assert {norm for _, norm in changed(before, runs())} == {"group"}
 
 
@@ -80,7 +85,8 @@ def test_what_trains_and_measures_concerns_all_runs(scripts, module):
 
 
 @pytest.mark.parametrize(
-    "module", ["progress", "files", "errors", "config", "store", "environment", "figures", "datasets"]
+    "module",
+    ["progress", "files", "errors", "config", "store", "environment", "figures", "datasets"],
 )
 def test_what_cannot_change_a_number_concerns_no_run(scripts, module):
     before = runs()

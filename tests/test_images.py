@@ -7,17 +7,10 @@ import warnings
 import numpy as np
 import pytest
 
-import normres.images as store
+import normres.preparation as store
 from normres.errors import InputError
-from normres.images import (
-    ImageSource,
-    channel_statistics,
-    checksum,
-    open_images,
-    split,
-    stratified_subset,
-    write_images,
-)
+from normres.images import open_images, split, stratified_subset
+from normres.preparation import ImageSource, channel_statistics, checksum, write_images
 
 CLASSES = ["ant", "bee", "cat"]
 N_TRAIN, N_TEST = 30, 12

@@ -132,11 +132,18 @@ def page(study: Path) -> str:
     return (study / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def small_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Inputs of a study with two configurations."""
+    folder = tmp_path_factory.mktemp("small")
+    write_inputs(folder, "normalization", norms=["none", "batch"], seeds=2, epochs=3)
+    return folder
+
+
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """Inputs of a study with two configurations, to change before reporting."""
-    write_inputs(tmp_path, "normalization", norms=["none", "batch"], seeds=2, epochs=3)
-    return tmp_path
+def small(small_inputs: Path, tmp_path: Path) -> Path:
+    """A copy of those inputs, to change before reporting."""
+    return shutil.copytree(small_inputs, tmp_path / "small")
 
 
 def words(page: str) -> str:
@@ -243,9 +250,16 @@ def test_main_numbers_claim_no_order_where_intervals_overlap(small: Path) -> Non
 def test_mixed_environments_and_inexact_runs_are_said(small: Path) -> None:
     assert "same conditions" not in words(render(small))
     record = small / "runs/resnet/batch/seed1/run.json"
-    gpu = ENVIRONMENT | {"device": "cuda", "device_name": "a GPU", "git_commit": "99+changes"}
-    change(record, environment=gpu, exact=False, data={"name": "x", "checksum": "sha256:1"})
+    gpu = {"device": "cuda", "device_name": "a GPU", "cuda": "13.0", "git_commit": "99+changes"}
+    change(
+        record,
+        environment=ENVIRONMENT | gpu,
+        exact=False,
+        data={"name": "x", "checksum": "sha256:1"},
+    )
     text = words(render(small))
+    assert "CUDA 13.0 (1 run)" not in text  # one value: no count
+    assert "CUDA 13.0" in text
     assert "They differ in device, name of the device (see" in text
     assert "so not exact: resnet/batch/seed1." in text
     assert "Trained on other data than dataset.json describes: resnet/batch/seed1." in text

@@ -23,16 +23,21 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     with arguments.runs.open(encoding="utf-8", newline="") as table:
         runs = list(csv.DictReader(table))
-    ended = {status: [run for run in runs if run["status"] == status] for status in
-             ("ok", "diverged", "failed")}
+    ended = {
+        status: [run for run in runs if run["status"] == status]
+        for status in ("ok", "diverged", "failed")
+    }
     words = ", ".join(f"{len(chosen)} {status}" for status, chosen in ended.items() if chosen)
     logs = arguments.runs.parent / "logs"
     for run in ended["failed"]:
-        print(f"failed: {run['run']}: {run['reason']} (log: {logs / run['run']}.log)",
-              file=sys.stderr)
+        print(
+            f"failed: {run['run']}: {run['reason']} (log: {logs / run['run']}.log)", file=sys.stderr
+        )
     if ended["failed"]:
-        print(f"{words} of {len(runs)} runs; the next call tries the failed ones again",
-              file=sys.stderr)
+        print(
+            f"{words} of {len(runs)} runs; the next call tries the failed ones again",
+            file=sys.stderr,
+        )
         return 1
     write_text(arguments.out, f"{words} of {len(runs)} runs; report: {arguments.report}\n")
     return 0

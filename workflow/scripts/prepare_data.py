@@ -18,7 +18,7 @@ from normres.dataset_facts import SIZES
 from normres.datasets import read_dataset
 from normres.errors import InputError, run_command
 from normres.image_folder import read_folder
-from normres.images import write_images
+from normres.preparation import write_images
 
 SECONDS_BETWEEN_LINES = 10
 

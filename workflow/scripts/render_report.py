@@ -25,7 +25,7 @@ import pandas as pd
 from normres.errors import run_command
 from normres.figures import norm_title
 from normres.files import read_json, write_text
-from normres.protocol import setting_text, settings
+from normres.protocol import settings
 from normres.svg import embed_svg
 from normres.tables import (
     axes_label,
@@ -273,6 +273,12 @@ def main_numbers(summary: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, A
     }
 
 
+def absent_rows(runs: pd.DataFrame) -> list[dict[str, str]]:
+    """The runs that are in no mean: run, status and reason."""
+    absent = runs.loc[runs["status"] != "ok", ["run", "status", "reason"]]
+    return absent.astype(object).fillna("").to_dict("records")
+
+
 def used_images(study: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, str]:
     """How many images the runs were trained, tested and validated on; several where they differ."""
     numbers: dict[str, set[int]] = {"train": set(), "test": set(), "validation": set()}
@@ -304,14 +310,14 @@ def provenance(
     trained = {run: record for run, record in records.items() if record.get("environment")}
     values = {
         key: Counter(
-            setting_text(record["environment"][key])
+            version_text(record["environment"][key])
             for record in trained.values()
             if record["environment"].get(key) is not None
         )
         for key in ENVIRONMENT
     }
-    times = [record[key] for record in trained.values() for key in ("started", "finished")
-             if record.get(key)]  # fmt: skip
+    moments = (record.get(key) for record in trained.values() for key in ("started", "finished"))
+    times = sorted(filter(None, moments))
     return {
         "runs": len(trained),
         "values": [
@@ -329,8 +335,13 @@ def provenance(
         ],
         "commits": [commit for commit, _ in values["git_commit"].most_common()],
         "seconds": sum(record.get("train_seconds") or 0 for record in trained.values()),
-        "between": (min(times), max(times)) if times else None,
+        "between": [times[0], times[-1]] if times else [],
     }  # fmt: skip
+
+
+def version_text(value: Any) -> str:
+    """A value of an environment as text; a version stays as it is, unlike a number: 13.0."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def duration(seconds: float) -> str:
@@ -390,7 +401,7 @@ def main(argv: list[str] | None = None) -> None:
             (configuration_label(dict.fromkeys(study["axes"]) | entry, study), entry["reason"])
             for entry in study.get("excluded", [])
         ],
-        absent=runs.loc[runs["status"] != "ok", ["run", "status", "reason"]].to_dict("records"),
+        absent=absent_rows(runs),
         numbers=main_numbers(summary, study),
         figures=[
             figure_entry(path, number, arguments.out.parent, templates)

@@ -2,8 +2,8 @@
 
     python workflow/scripts/resolve_study.py --definition JSON --out results/quickstart/study.json
 
-The definition is {"study": name, "definition": {as in config.yaml}}. What the study's other commands
-work on is listed here, so that none of them reads config.yaml.
+The definition is {"study": name, "definition": {as in config.yaml}}. What the study's other
+commands work on is listed here, so that none of them reads config.yaml.
 """
 
 import argparse

@@ -3,10 +3,10 @@
     python workflow/scripts/train.py --data results/data/digits --out /tmp/run \\
         --model resnet --norm batch --seed 0 --epochs 5 --learning_rate 3e-4
 
-Writes history.csv (a row an epoch), run.json (specification, result, environment), model.pt (weights)
-and test_logits.npy (float16) to --out. With --store, a run that was trained before is linked from
-there, and an interrupted or shorter one goes on from its last state. Options that are not given have
-the exercise's values; their names, types and defaults are those of config.yaml.
+Writes history.csv (a row an epoch), run.json (specification, result, environment), model.pt
+(weights) and test_logits.npy (float16) to --out. With --store, a run that was trained before is
+linked from there, and an interrupted or shorter one goes on from its last state. Options that are
+not given have the exercise's values; names, types and defaults are those of config.yaml.
 """
 
 import argparse
@@ -76,10 +76,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--state-budget-gb", type=float, default=10, help="disk space for states of finished runs"
     )
-    parser.add_argument("--progress", type=Path, help="small JSON file kept up to date while training")
+    parser.add_argument(
+        "--progress", type=Path, help="small JSON file kept up to date while training"
+    )
     parser.add_argument(
         "--run",
-        help='instead of --model and options: {"specification": {...}, "fingerprint": "..."} as JSON',
+        help='instead of --model and options: {"specification": {}, "fingerprint": ""} as JSON',
     )
     parser.add_argument(
         "--record-failure",
@@ -121,7 +123,9 @@ def read_plan(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     unread = sorted(set(given) - set(specification))
     if unread:
-        raise InputError(f"--{unread[0]}: does not apply to {arguments.model} with {arguments.norm}")
+        raise InputError(
+            f"--{unread[0]}: does not apply to {arguments.model} with {arguments.norm}"
+        )
     return {
         "specification": specification,
         "fingerprint": fingerprint.of_run(arguments.model, arguments.norm),

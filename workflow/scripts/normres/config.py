@@ -161,7 +161,9 @@ def _expand(name: str, study: Mapping[str, Any]) -> Study:
     axes = {key: value for key, value in given.items() if isinstance(value, list)}
     dataset = _dataset(study, where)
     runs, excluded = [], []
-    for configuration, seed in itertools.product(_configurations(study, given, axes), study["seeds"]):
+    for configuration, seed in itertools.product(
+        _configurations(study, given, axes), study["seeds"]
+    ):
         model, norm, chosen, values = configuration
         reason = _exclusion(study.get("exclude", []), {"model": model, "norm": norm, **chosen})
         if reason:
@@ -259,7 +261,9 @@ def _check_run(specification: Mapping[str, Any], dataset: Mapping[str, Any], whe
         }
         for key, most in caps.items():
             if specification[key] > most:
-                raise InputError(f"{where}.{key}: {specification[key]} is too large; the most is {most}")
+                raise InputError(
+                    f"{where}.{key}: {specification[key]} is too large; the most is {most}"
+                )
         n_train = specification["train_images"] or n_train - held_out
         check_last_batch(n_train, specification)
 
@@ -309,5 +313,3 @@ def _normal(value: Any, option_schema: Mapping[str, Any]) -> Any:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-

@@ -20,7 +20,8 @@ from normres.dataset_facts import SHAPES, SIZES
 from normres.errors import InputError
 from normres.files import replacing
 from normres.image_folder import fit, to_array
-from normres.images import ImageSource, images_per_block, stratified_subset
+from normres.images import stratified_subset
+from normres.preparation import ImageSource, images_per_block
 
 DOWNLOAD_ATTEMPTS = 3
 BACKOFF_SECONDS = 2  # before the second attempt; doubled before each further one

@@ -45,7 +45,7 @@ def choose_computation(specification: Mapping[str, Any], device: str) -> Computa
     where CUDA is asked for and not there.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda was asked for, but torch sees no CUDA device; use auto or cpu")
+        raise InputError("device: cuda, but torch sees no CUDA device; use auto or cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(specification["cpu_threads"])

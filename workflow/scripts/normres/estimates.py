@@ -49,7 +49,7 @@ class Estimates:
     def total_seconds(
         self, runs: Collection[tuple[str, Run]], pipeline: Pipeline, cores: int
     ) -> float:
-        """Seconds until all `runs` (with their study's name) are trained, side by side on `cores`."""
+        """Seconds until all `runs`, each with its study's name, are trained on `cores`."""
         core_seconds = 0.0
         sizes = {name: training_images(study.dataset) for name, study in pipeline.studies.items()}
         for study, run in runs:

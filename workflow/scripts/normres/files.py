@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, then moved into place."""
+"""Files that are whole or not there: written under a temporary name, then moved into place."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON from `path`; raises InputError that names the file where it is missing or broken."""
+    """Read JSON from `path`; raises InputError where the file is missing or broken."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

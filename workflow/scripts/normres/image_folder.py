@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from normres.errors import InputError
-from normres.images import ImageSource, images_per_block
+from normres.preparation import ImageSource, images_per_block
 
 # Files whose headers are read between two reports of progress.
 HEADERS_PER_BATCH = 1000

@@ -32,9 +32,7 @@ def build_network(
     if options.get("conv_bias") == "default":
         options["conv_bias"] = None
     norm_layer = partial(catalog.load("norms", norm).build, **norm_options)
-    return catalog.load("networks", model).build(
-        in_channels, side, classes, norm_layer, **options
-    )
+    return catalog.load("networks", model).build(in_channels, side, classes, norm_layer, **options)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Training options: their types and defaults (from the schema) and a run's resolved specification."""
+"""Training options: types and defaults (from the schema), and a run's resolved specification."""
 
 from collections.abc import Mapping
 from functools import cache

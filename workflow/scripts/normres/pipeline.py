@@ -178,7 +178,9 @@ class Pipeline:
         files = []
         for study in self.studies.values():
             folder = RESULTS / study.name
-            files += [f"{folder}/runs/{run.name}/{name}" for run in study.runs for name in RUN_FILES]
+            files += [
+                f"{folder}/runs/{run.name}/{name}" for run in study.runs for name in RUN_FILES
+            ]
             files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
             files += self.figure_files(study.name)
         return files

@@ -7,7 +7,6 @@ date while it trains. On a terminal it redraws; elsewhere it prints a line every
 import atexit
 import json
 import logging
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -207,7 +206,7 @@ class Display(logging.Handler):
         return f"{head}; {training}" if training else head
 
     def _left(self) -> str:
-        """Time until all runs are trained: what those in training say, and an estimate for the rest."""
+        """Time until all runs are trained: what those in training say, estimates for the rest."""
         states = {(study, run): state for study, run, state in self._training()}
         waiting = self._with_studies(self.to_train - set(states))
         seconds = self.estimates.total_seconds(waiting, self.pipeline, self.workflow.cores)

@@ -1,8 +1,8 @@
 """The store of trained runs: what was trained once is neither trained again nor lost.
 
-Snakemake deletes the declared outputs of a job before it starts and after it fails, so a run's state
-cannot be one. It lies in the store, in a folder named by the run's key, which is all that its
-numbers depend on, the number of epochs aside:
+Snakemake deletes the declared outputs of a job before it starts and after it fails, so a run's
+state cannot be one. It lies in the store, in a folder named by the run's key, which is all that
+its numbers depend on, the number of epochs aside:
 
     results/store/<key>/state.pt         where training can go on
     results/store/<key>/epochs-<N>/      the outputs after N epochs, hard links of those in a study

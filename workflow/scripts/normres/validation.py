@@ -22,11 +22,14 @@ TYPE_WORDS = {
 
 
 def config_schema() -> dict[str, Any]:
-    """The schema of config.yaml in which each training option may be a value or a list of values."""
+    """The schema of config.yaml, in which each training option may be a value or a list."""
     full = {**schema(), "$defs": dict(schema()["$defs"])}
     study = full["$defs"]["study"]
     options = option_schemas()
-    axes = {name: {"if": {"type": "array"}, "then": _list_of(s), "else": s} for name, s in options.items()}
+    axes = {
+        name: {"if": {"type": "array"}, "then": _list_of(s), "else": s}
+        for name, s in options.items()
+    }
     properties = {**study["properties"], **axes}
     overrides = {**properties["overrides"]}
     overrides["additionalProperties"] = {
@@ -58,7 +61,7 @@ def check_name(name: str, allowed: Iterable[str], where: str) -> None:
 
 
 def coerce(value: Any, value_schema: Mapping[str, Any]) -> Any:
-    """Read text as what the schema asks for: the command line gives text, and YAML reads 1e-4 so."""
+    """Read text as what the schema asks for: the command line gives text, so does YAML for 1e-4."""
     if isinstance(value, list):
         items = value_schema.get("items", value_schema)
         return [coerce(item, items) for item in value]
@@ -92,10 +95,11 @@ def _explain(error: ValidationError) -> str:
         case "type":
             kinds = [limit] if isinstance(limit, str) else limit
             wanted = " or ".join(TYPE_WORDS[kind] for kind in kinds)
-            hint = "; YAML reads bare yes, no, on and off as booleans" if value in (True, False) and isinstance(value, bool) else ""
-            return f"{shown} is not {wanted}{hint}"
+            hint = "; YAML reads bare yes, no, on and off as booleans"
+            return f"{shown} is not {wanted}{hint if isinstance(value, bool) else ''}"
         case "enum":
-            return f"unknown value {shown}{_suggest(str(value), [str(item).lower() if isinstance(item, bool) else str(item) for item in limit])}"
+            allowed = [str(item).lower() if isinstance(item, bool) else item for item in limit]
+            return f"unknown value {shown}{_suggest(str(value), allowed)}"
         case "minItems":
             return f"the list is empty; it needs at least {limit} entry"
         case "uniqueItems":

@@ -84,7 +84,9 @@ class ResNet(nn.Module):
             blocks: list[nn.Module] = []
             for i in range(depth):
                 blocks.append(
-                    self.block(inplanes, planes, stride if i == 0 else 1, norm_layer, bool(conv_bias))
+                    self.block(
+                        inplanes, planes, stride if i == 0 else 1, norm_layer, bool(conv_bias)
+                    )
                 )
                 inplanes = planes
             stages.append(nn.Sequential(*blocks))
@@ -118,6 +120,4 @@ def build(
     zero_init_residual: bool = False,
 ) -> ResNet:
     """The exercise's ResNet, for any `side`; only its stem has a bias unless `conv_bias` is set."""
-    return ResNet(
-        in_channels, classes, norm_layer, conv_bias, depth, pooling, zero_init_residual
-    )
+    return ResNet(in_channels, classes, norm_layer, conv_bias, depth, pooling, zero_init_residual)

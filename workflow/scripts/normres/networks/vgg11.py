@@ -1,4 +1,4 @@
-"""VGG11: configuration A of Simonyan & Zisserman 2015, table 1, as the exercise has it (part 5.2)."""
+"""VGG11: configuration A of Simonyan & Zisserman 2015, table 1, as in the exercise (part 5.2)."""
 
 from collections.abc import Callable
 
