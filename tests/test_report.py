@@ -6,10 +6,12 @@ import re
 import shutil
 from collections.abc import Iterator
 from html import unescape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import count_complexity
 import plot_final_accuracy
@@ -30,13 +32,10 @@ DATASET = {
     "shape": [32, 32, 3],
     "class_names": [str(digit) for digit in range(9)] + [HOSTILE],
     "checksum": "sha256:0",
-    "channel_mean": [0.5] * 3,
-    "channel_std": [0.25] * 3,
 }
 ENVIRONMENT = {
     "device": "cpu",
     "device_name": "a processor",
-    "cpu_count": 2,
     "cpu_capability": "AVX512",
     "cpu_threads": 1,
     "precision": "float32",
@@ -46,8 +45,6 @@ ENVIRONMENT = {
     "cuda": None,
     "python": "3.12.3",
     "numpy": "2.3.1",
-    "torchvision": "0.29.1",
-    "platform": "Linux",
     "git_commit": "41eaeb9f00",
 }
 
@@ -87,10 +84,14 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def table_options(folder: Path, *tables: str) -> list[str]:
+    """Command-line options that name csv files of the study in `folder`."""
+    return [part for name in tables for part in (f"--{name}", str(folder / f"{name}.csv"))]
+
+
 def draw(folder: Path, command: Any, name: str) -> Path:
     """Draw one figure of the study in `folder`."""
-    tables = ("bands", "curves", "summary", "runs")
-    options = [part for table in tables for part in (f"--{table}", str(folder / f"{table}.csv"))]
+    options = table_options(folder, "bands", "curves", "summary", "runs")
     out = folder / "figures" / name
     command.main(["--study", str(folder / "study.json"), *options, "--out", str(out)])
     return out.with_name(f"{name}.svg")
@@ -98,8 +99,7 @@ def draw(folder: Path, command: Any, name: str) -> Path:
 
 def render(folder: Path, figures: list[Path] = ()) -> str:
     """Write report.html in `folder`; return its text."""
-    tables = ("runs", "summary", "complexity", "layers")
-    options = [part for table in tables for part in (f"--{table}", str(folder / f"{table}.csv"))]
+    options = table_options(folder, "runs", "summary", "complexity", "layers")
     report = folder / "report.html"
     render_report.main(
         [
@@ -157,18 +157,17 @@ def test_report_has_every_part(page: str) -> None:
     for part in (
         "18, of 6 configurations",
         "1,297 training and 500 test images, 10 classes, 32 \N{MULTIPLICATION SIGN} 32 pixels",
-        "Main numbers",
         "Figure 1. Test accuracy by epoch",
         "Figure 2. Test accuracy after the last epoch",
         "n = 3 seeds a configuration, except vgg11, no norm (n = 2); resnet, group norm (n = 2)",
         "million, 1 MAC = 1 multiply-add",
         "162.37",  # ResNet's MACs in millions
         "28,144,010",  # VGG11's parameters
+        "batches of 128",
         "Layers of vgg11, group norm",
         "sha256:0",
         "git checkout 41eaeb9f00 make run STUDY=quickstart",
         "snakemake --cores all --config study=quickstart",
-        "Student's t",
         "chosen on the test images",
         "resnet, layer norm: told <b>twice</b>",
     ):
@@ -258,7 +257,6 @@ def test_mixed_environments_and_inexact_runs_are_said(small: Path) -> None:
         data={"name": "x", "checksum": "sha256:1"},
     )
     text = words(render(small))
-    assert "CUDA 13.0 (1 run)" not in text  # one value: no count
     assert "CUDA 13.0" in text
     assert "They differ in device, name of the device (see" in text
     assert "so not exact: resnet/batch/seed1." in text
@@ -283,7 +281,6 @@ def test_axes_and_reported_numbers_are_shown(tmp_path: Path) -> None:
     text = words(page)
     assert "reported accuracy %, one run" in text
     assert "78.39" in text
-    assert "1.346" in text
     assert "Batch size 32, 128" in text
     assert "32, 128 compared" in text
     assert page.count('data-value="32.0"') >= 2  # sorted as a number
@@ -376,10 +373,6 @@ def tab(browser: Any, study: Path) -> Iterator[Any]:
 
 def is_drawn(screenshot: bytes) -> bool:
     """Whether a screenshot has many colours, as text and figures have."""
-    from io import BytesIO
-
-    from PIL import Image
-
     return len(Image.open(BytesIO(screenshot)).convert("RGB").getcolors(maxcolors=1 << 24)) > 100
 
 

@@ -1,6 +1,6 @@
 """Collect the runs of a study into two tables, and refuse results that are not what it asks for.
 
-    python workflow/scripts/collect_runs.py --study results/quickstart/study.json \
+    python workflow/scripts/collect_runs.py --study results/quickstart/study.json \\
         --out-curves results/quickstart/curves.csv --out-runs results/quickstart/runs.csv
 
 Reads runs/<run>/run.json and history.csv beside study.json. curves.csv has a row a run and epoch,

@@ -1,8 +1,8 @@
 """Draw test accuracy after the last epoch: a row a configuration, every seed a dot.
 
-    python workflow/scripts/plot_final_accuracy.py --study results/S/study.json \
-        --bands results/S/bands.csv --curves results/S/curves.csv \
-        --summary results/S/summary.csv --runs results/S/runs.csv \
+    python workflow/scripts/plot_final_accuracy.py --study results/S/study.json \\
+        --bands results/S/bands.csv --curves results/S/curves.csv \\
+        --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/final_accuracy
 """
 

@@ -1,8 +1,8 @@
 """Draw the generalisation gap by epoch: training minus test accuracy, both in evaluation mode.
 
-    python workflow/scripts/plot_generalization_gap.py --study results/S/study.json \
-        --bands results/S/bands.csv --curves results/S/curves.csv \
-        --summary results/S/summary.csv --runs results/S/runs.csv \
+    python workflow/scripts/plot_generalization_gap.py --study results/S/study.json \\
+        --bands results/S/bands.csv --curves results/S/curves.csv \\
+        --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/generalization_gap
 """
 

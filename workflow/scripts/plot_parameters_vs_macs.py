@@ -1,8 +1,8 @@
 """Draw parameters against multiply-adds, with test accuracy as colour and in words.
 
-    python workflow/scripts/plot_parameters_vs_macs.py --study results/S/study.json \
-        --bands results/S/bands.csv --curves results/S/curves.csv \
-        --summary results/S/summary.csv --runs results/S/runs.csv \
+    python workflow/scripts/plot_parameters_vs_macs.py --study results/S/study.json \\
+        --bands results/S/bands.csv --curves results/S/curves.csv \\
+        --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/parameters_vs_macs
 
 Norms hardly change a network's cost, so configurations that share a spot stand side by side on it,

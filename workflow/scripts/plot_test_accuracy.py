@@ -1,8 +1,8 @@
 """Draw test accuracy by epoch: a panel a norm, a line a network, from before training on.
 
-    python workflow/scripts/plot_test_accuracy.py --study results/S/study.json \
-        --bands results/S/bands.csv --curves results/S/curves.csv \
-        --summary results/S/summary.csv --runs results/S/runs.csv \
+    python workflow/scripts/plot_test_accuracy.py --study results/S/study.json \\
+        --bands results/S/bands.csv --curves results/S/curves.csv \\
+        --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/test_accuracy
 """
 

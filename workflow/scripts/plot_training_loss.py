@@ -1,8 +1,8 @@
 """Draw training loss, by epoch or by the seconds of training since its start.
 
-    python workflow/scripts/plot_training_loss.py --against time --study results/S/study.json \
-        --bands results/S/bands.csv --curves results/S/curves.csv \
-        --summary results/S/summary.csv --runs results/S/runs.csv \
+    python workflow/scripts/plot_training_loss.py --against time --study results/S/study.json \\
+        --bands results/S/bands.csv --curves results/S/curves.csv \\
+        --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/training_loss_by_time
 """
 

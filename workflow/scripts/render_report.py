@@ -64,10 +64,10 @@ COMPARABLE += ("torch", "numpy", "cuda", "python")
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: its text, its interval as text, and what its column is sorted by."""
+    """A table's cell: its text, a line under it (an interval), and what its column is sorted by."""
 
     text: str
-    interval: str = ""
+    under: str = ""
     value: float | str | None = None
 
 
@@ -179,16 +179,22 @@ def complexity_columns(complexity: pd.DataFrame, study: Mapping[str, Any]) -> li
         "norm_ops_training": ("norm operations", "million, in training", 3, 1e-6),
         "activations": ("activations", "elements", 0, 1),
         "weight_bytes": ("weights", "MB", 2, 1e-6),
-        "peak_training_bytes": ("peak memory of training", "MB", 1, 1e-6),
-        "peak_training_batch": ("batch size of that peak", "images", 0, 1),
     }
     columns = configuration_cells(complexity, study)
     if "input" in complexity:
         sizes = [Cell(text.replace("x", TIMES), value=text) for text in complexity["input"]]
-        columns.append(Column("input", f"channels {TIMES} height {TIMES} width", sizes))
-    return columns + [
+        columns.append(Column("input", f"C {TIMES} H {TIMES} W", sizes))
+    columns += [
         number_column(complexity[key], *how) for key, how in shown.items() if key in complexity
     ]
+    if "peak_training_bytes" in complexity:
+        peaks = complexity[["peak_training_bytes", "peak_training_batch"]].itertuples(index=False)
+        cells = [
+            Cell(number_text(peak / 1e6, 1), f"batches of {batch}", float(peak))
+            for peak, batch in peaks
+        ]
+        columns.append(Column("peak memory of training", "MB", cells))
+    return columns
 
 
 def layer_tables(layers: pd.DataFrame, study: Mapping[str, Any]) -> list[tuple[str, list[Column]]]:
@@ -316,8 +322,8 @@ def provenance(
         )
         for key in ENVIRONMENT
     }
-    moments = (record.get(key) for record in trained.values() for key in ("started", "finished"))
-    times = sorted(filter(None, moments))
+    times = [record.get(key) for record in trained.values() for key in ("started", "finished")]
+    times = sorted(filter(None, times))
     return {
         "runs": len(trained),
         "values": [

@@ -1,7 +1,7 @@
 """Summarise the runs of a study: curves with intervals, and a table of the last epochs.
 
-    python workflow/scripts/summarize_runs.py --study results/quickstart/study.json \
-        --curves results/quickstart/curves.csv --runs results/quickstart/runs.csv \
+    python workflow/scripts/summarize_runs.py --study results/quickstart/study.json \\
+        --curves results/quickstart/curves.csv --runs results/quickstart/runs.csv \\
         --complexity results/quickstart/complexity.csv --out results/quickstart
 
 Writes bands.csv (mean over seeds and its pointwise interval, a row a configuration, metric and

@@ -37,6 +37,17 @@ from normres.store import StoredRun, link_outputs, run_key, save_tensors
 from normres.training import HISTORY_COLUMNS, TrainingRun
 from normres.validation import check, check_name, coerce
 
+# The columns of the history that a person follows in the log.
+LOGGED = (
+    "epoch",
+    "train_loss",
+    "train_eval_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "train_seconds",
+    "images_per_second",
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
@@ -182,9 +193,9 @@ def train_into(
 
     report = ProgressFile(arguments.progress, specification)
     saved = time.monotonic()
-    print(" ".join(f"{column:>20}" for column in HISTORY_COLUMNS))
+    print(" ".join(f"{column:>19}" for column in LOGGED))
     for row in run.train(lambda done, total: report.batch(run, done, total)):
-        print(" ".join(f"{_cell(value):>20}" for value in row.values()), flush=True)
+        print(" ".join(f"{_cell(row[column]):>19}" for column in LOGGED), flush=True)
         report.epoch(run)
         if run.epoch < epochs and time.monotonic() - saved >= arguments.save_every:
             save()

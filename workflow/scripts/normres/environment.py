@@ -30,7 +30,7 @@ def describe(computation: Computation) -> dict[str, Any]:
         "precision": computation.precision,
         "memory_format": str(computation.memory_format).removeprefix("torch."),
         "compiled": computation.compiled,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),
         "numpy": _version("numpy"),

@@ -24,7 +24,7 @@ def build_network(
     smallest = catalog.constant("networks", model, "MIN_SIDE")
     if side < smallest:
         raise InputError(
-            f"{model} needs images of at least {smallest} x {smallest} pixels, not {side} x {side}: "
+            f"{model} needs images of {smallest} x {smallest} pixels or more, not {side} x {side}: "
             f"set `image_size: {smallest}` or more in the study"
         )
     norm_options = {key: specification[key] for key in catalog.options("norms", norm)}

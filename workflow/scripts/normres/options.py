@@ -76,6 +76,6 @@ def check_last_batch(n_train: int, specification: Mapping[str, Any]) -> None:
     alone = batch_size == 1 or n_train % batch_size == 1
     if alone and catalog.constant("norms", norm, "USES_BATCH_STATISTICS", False):
         raise InputError(
-            f"batch_size: {n_train} training images in batches of {batch_size} leave a batch of one "
-            f"image, which the norm {norm!r} cannot use; change batch_size or train_images"
+            f"batch_size: {n_train} training images in batches of {batch_size} leave a batch of "
+            f"one image, which the norm {norm!r} cannot use; change batch_size or train_images"
         )

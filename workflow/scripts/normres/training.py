@@ -77,7 +77,7 @@ class TrainingRun:
         height, width, channels = images.shape
         if height != width:
             raise InputError(
-                f"{images.name}: images of {height} x {width} pixels, but networks take square ones; "
+                f"{images.name}: images of {height} x {width} pixels, but networks take squares; "
                 "set `image_size` in the study"
             )
         network = build_network(specification, channels, height, len(images.class_names))

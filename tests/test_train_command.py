@@ -1,0 +1,207 @@
+"""train.py as a command: its files, resumption, the store, and what it says of bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import train
+from conftest import PROJECT, read_history, read_record, small_run
+from normres import fingerprint
+from normres.errors import InputError
+from normres.store import OUTPUTS
+
+SMALL = ["--batch_size", "16", "--train_images", "58", "--test_images", "30"]
+
+
+def command(data, out, *arguments, model="convnet", norm="batch", epochs=2):
+    train.main(
+        ["--data", str(data), "--out", str(out), "--model", model, "--norm", norm]
+        + ["--epochs", str(epochs), *SMALL, *map(str, arguments)]
+    )
+    return out
+
+
+def same_results(a, b):
+    return read_history(a) == read_history(b) and all(
+        (a / name).read_bytes() == (b / name).read_bytes() for name in ("model.pt", "test_logits.npy")
+    )
+
+
+def inode(folder):
+    return os.stat(folder / "model.pt").st_ino
+
+
+def test_the_four_files(digits_folder, tmp_path):
+    out = command(digits_folder, tmp_path / "run")
+    assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
+    record = read_record(out)
+    assert record["status"] == "ok" and record["exact"] is True and record["attempts"] == 1
+    assert record["specification"]["learning_rate"] == 1e-4
+    assert record["environment"]["torch"] == torch.__version__
+    assert record["environment"]["cpu_threads"] == 1
+    header, *rows = read_history(out)
+    assert header[:5] == ["epoch", "train_loss", "test_loss", "test_correct", "test_accuracy"]
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+    assert record["final"]["test_accuracy"] == float(rows[-1][4])
+    assert record["best"]["test_accuracy"] == max(float(row[4]) for row in rows[1:])
+    logits = np.load(out / "test_logits.npy")
+    assert logits.dtype == np.float16 and logits.shape == (30, 10)
+    weights = torch.load(out / "model.pt", weights_only=True)
+    assert sum(value.numel() for name, value in weights.items() if "running" not in name) > 2e6
+
+
+def test_the_same_command_gives_the_same_bytes(digits_folder, tmp_path):
+    a = command(digits_folder, tmp_path / "a")
+    b = command(digits_folder, tmp_path / "b")
+    other = command(digits_folder, tmp_path / "c", "--seed", 1)
+    assert same_results(a, b)
+    assert not same_results(a, other)
+
+
+def test_as_a_process_it_gives_the_same_bytes(digits_folder, tmp_path):
+    a = command(digits_folder, tmp_path / "a")
+    out = tmp_path / "b"
+    subprocess.run(
+        [sys.executable, PROJECT / "workflow/scripts/train.py", "--data", digits_folder]
+        + ["--out", out, "--model", "convnet", "--norm", "batch", "--epochs", "2", *SMALL],
+        check=True,
+    )
+    assert same_results(a, out)
+
+
+@pytest.mark.parametrize("model, norm", [("convnet", "none"), ("resnet", "batch")])
+def test_more_epochs_go_on_and_end_as_an_uninterrupted_run(digits_folder, tmp_path, model, norm):
+    store = ["--store", tmp_path / "store"]
+    command(digits_folder, tmp_path / "one", *store, model=model, norm=norm, epochs=1)
+    long = command(digits_folder, tmp_path / "three", *store, model=model, norm=norm, epochs=3)
+    whole = command(digits_folder, tmp_path / "whole", model=model, norm=norm, epochs=3)
+    assert same_results(long, whole)
+    assert read_record(long)["attempts"] == 2 and read_record(long)["exact"] is True
+    times = [row["train_seconds"] for row in json_history(long)]
+    assert times == sorted(times)
+
+
+def json_history(folder):
+    lines = (folder / "history.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    return [
+        {name: float(cell) for name, cell in zip(names, line.split(","), strict=True) if cell}
+        for line in lines[1:]
+    ]
+
+
+def test_an_interrupted_run_goes_on_from_its_last_state(digits_folder, tmp_path, monkeypatch):
+    whole = command(digits_folder, tmp_path / "whole", epochs=3)
+    store = ["--store", tmp_path / "store", "--save-every", 0]
+
+    def interrupt(run):
+        if run.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.ProgressFile, "epoch", lambda self, run: interrupt(run))
+        with pytest.raises(KeyboardInterrupt):
+            command(digits_folder, tmp_path / "cut", *store, epochs=3)
+    assert not (tmp_path / "cut").exists()
+    assert same_results(command(digits_folder, tmp_path / "cut", *store, epochs=3), whole)
+    assert read_record(tmp_path / "cut")["attempts"] == 2
+
+
+def test_a_trained_run_is_linked(digits_folder, tmp_path, monkeypatch):
+    store = ["--store", tmp_path / "store"]
+    first = command(digits_folder, tmp_path / "a", *store)
+    monkeypatch.setattr(train, "TrainingRun", None)  # training would fail
+    second = command(digits_folder, tmp_path / "b", *store)
+    assert inode(first) == inode(second)
+
+
+def test_another_option_or_other_data_is_another_run(digits_folder, tmp_path):
+    store = ["--store", tmp_path / "store"]
+    command(digits_folder, tmp_path / "a", *store)
+    command(digits_folder, tmp_path / "b", *store, "--beta1", 0.8)
+    assert len(list((tmp_path / "store").iterdir())) == 2
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in digits_folder.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    description = json.loads((other / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**description, "checksum": "sha256:0"}))
+    command(other, tmp_path / "c", *store)
+    assert len(list((tmp_path / "store").iterdir())) == 3
+
+
+def test_states_beyond_the_budget_are_removed_and_results_stay(digits_folder, tmp_path):
+    store = ["--store", tmp_path / "store", "--state-budget-gb", 0.05]
+    for seed in (0, 1):
+        command(digits_folder, tmp_path / f"seed{seed}", *store, "--seed", seed)
+    states = list((tmp_path / "store").glob("*/state.pt"))
+    assert len(states) == 1 and states[0].stat().st_size < 0.05e9
+    assert len(list((tmp_path / "store").glob("*/epochs-2/model.pt"))) == 2
+
+
+def test_a_diverged_run_is_a_result(digits_folder, tmp_path):
+    out = command(digits_folder, tmp_path / "run", "--learning_rate", "1e30", epochs=3)
+    record = read_record(out)
+    assert record["status"] == "diverged" and "epoch" in record["reason"]
+    assert 2 <= len(read_history(out)) < 5
+
+
+def test_a_failure_is_recorded_when_asked_for(digits_folder, tmp_path, capsys):
+    out, failures = tmp_path / "run", tmp_path / "failures.txt"
+    for count in (1, 2):
+        command(digits_folder, out, "--record-failure", failures, "--train_images", 33)
+        assert failures.read_text().count("\n") == count
+    record = read_record(out)
+    assert record["status"] == "failed"
+    assert "33 training images in batches of 16" in record["reason"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
+    assert "33 training images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--train_images", "33"], ["33 training images", "'batch'"]),
+        (["--model", "resnt"], ["resnt", "resnet"]),
+        (["--learning_rate", "-1"], ["--learning_rate", "above 0"]),
+        (["--depth", "5"], ["--depth", "convnet"]),
+        (["--epochs", "0"], ["--epochs"]),
+        (["--test_images", "501"], ["test_images", "501"]),
+        (["--data", "nowhere"], ["nowhere"]),
+    ],
+)
+def test_bad_input_is_one_line(digits_folder, tmp_path, arguments, words):
+    with pytest.raises(InputError) as caught:
+        command(digits_folder, tmp_path / "run", *arguments)
+    assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_code_that_changed_since_the_study_started_is_refused(digits_folder, tmp_path):
+    plan = {"specification": small_run("convnet", "none"), "fingerprint": "0" * 16}
+    arguments = ["--data", str(digits_folder), "--out", str(tmp_path / "run"), "--run"]
+    with pytest.raises(InputError, match="code of this run has changed"):
+        train.main([*arguments, json.dumps(plan)])
+    plan["fingerprint"] = fingerprint.of_run("convnet", "none")
+    train.main([*arguments, json.dumps(plan)])
+    assert read_record(tmp_path / "run")["fingerprint"] == plan["fingerprint"]
+
+
+def test_the_progress_file(digits_folder, tmp_path):
+    progress = tmp_path / "progress.json"
+    command(digits_folder, tmp_path / "run", "--progress", progress)
+    state = json.loads(progress.read_text())
+    assert state["epoch"] == state["epochs"] == 2 and state["fraction"] == 1
+    assert 0 <= state["test_accuracy"] <= 1 and state["train_loss"] > 0
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("--learning_rate", "--groups", "resnet", "history.csv"))
