@@ -24,21 +24,21 @@ include: "workflow/rules/report.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         pipeline.deliverables,
+    localrule: True
 
 
 rule figures:
-    localrule: True
     input:
         pipeline.all_figures,
+    localrule: True
 
 
 rule report:
-    localrule: True
     input:
         pipeline.all_reports,
+    localrule: True
 
 
 onstart:

@@ -6,10 +6,10 @@ rule resolve_study:
         "results/{study}/study.json",
     log:
         "results/{study}/logs/resolve_study.log",
-    params:
-        definition=pipeline.study_parameter,
     conda:
         "../../envs/pytorch.yaml"
+    params:
+        definition=pipeline.study_parameter,
     message:
         "listing the runs of {wildcards.study}"
     shell:
@@ -26,10 +26,10 @@ rule collect_runs:
         runs="results/{study}/runs.csv",
     log:
         "results/{study}/logs/collect_runs.log",
-    params:
-        code=fingerprint.of_command("collect_runs.py"),
     conda:
         "../../envs/pytorch.yaml"
+    params:
+        code=fingerprint.of_command("collect_runs.py"),
     message:
         "collecting the runs of {wildcards.study}"
     shell:
@@ -55,10 +55,10 @@ rule summarize_runs:
         latex="results/{study}/summary.tex",
     log:
         "results/{study}/logs/summarize_runs.log",
-    params:
-        code=fingerprint.of_command("summarize_runs.py"),
     conda:
         "../../envs/pytorch.yaml"
+    params:
+        code=fingerprint.of_command("summarize_runs.py"),
     message:
         "computing the statistics of {wildcards.study}"
     shell:
@@ -84,11 +84,11 @@ rule plot_figure:
         ),
     log:
         "results/{study}/logs/figures/{figure}.log",
+    conda:
+        "../../envs/pytorch.yaml"
     params:
         command=pipeline.figure_command,
         code=pipeline.figure_code,
-    conda:
-        "../../envs/pytorch.yaml"
     message:
         "drawing {wildcards.figure} of {wildcards.study}"
     shell:

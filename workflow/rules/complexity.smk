@@ -10,10 +10,10 @@ rule count_complexity:
         layers="results/{study}/layers.csv",
     log:
         "results/{study}/logs/count_complexity.log",
-    params:
-        networks=pipeline.networks_parameter,
     conda:
         "../../envs/pytorch.yaml"
+    params:
+        networks=pipeline.networks_parameter,
     message:
         "counting parameters and multiply-adds of {wildcards.study}"
     shell:

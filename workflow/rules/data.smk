@@ -8,11 +8,11 @@ rule prepare_data:
         description="results/data/{dataset}/dataset.json",
     log:
         "results/data/{dataset}/prepare_data.log",
+    conda:
+        "../../envs/pytorch.yaml"
     params:
         arguments=pipeline.dataset_arguments,
         code=fingerprint.of_command("prepare_data.py"),
-    conda:
-        "../../envs/pytorch.yaml"
     message:
         "preparing the data set {wildcards.dataset}"
     shell:

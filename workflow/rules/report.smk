@@ -14,10 +14,10 @@ rule render_report:
         report("results/{study}/report.html", caption="../report/report.rst", category="{study}"),
     log:
         "results/{study}/logs/render_report.log",
-    params:
-        code=pipeline.report_code,
     conda:
         "../../envs/pytorch.yaml"
+    params:
+        code=pipeline.report_code,
     message:
         "writing the report of {wildcards.study}"
     shell:

@@ -13,13 +13,13 @@ rule train:
         logits="results/{study}/runs/{run}/test_logits.npy",
     log:
         "results/{study}/logs/{run}.log",
-    params:
-        run=pipeline.run_parameter,
+    conda:
+        "../../envs/pytorch.yaml"
     threads: pipeline.run_threads
     resources:
         mem_mb=4000,
-    conda:
-        "../../envs/pytorch.yaml"
+    params:
+        run=pipeline.run_parameter,
     message:
         "training {wildcards.run} of {wildcards.study}"
     shell:
