@@ -96,15 +96,15 @@ def test_what_cannot_change_a_number_concerns_no_run(scripts, module):
 
 
 def test_the_figure_style_concerns_all_figures_and_a_figure_only_itself(scripts):
-    figures = sorted(path.name for path in scripts.glob("plot_*.py"))
-    before = {name: fresh(fingerprint.of_command, name) for name in figures}
-    path = scripts / figures[0]
+    figures = sorted(path.stem for path in scripts.glob("plot_*.py"))
+    before = {name: fresh(fingerprint.fingerprint, name) for name in figures}
+    path = scripts / f"{figures[0]}.py"
     path.write_text(path.read_text() + "\nADDED = 1\n")
-    after = {name: fresh(fingerprint.of_command, name) for name in figures}
+    after = {name: fresh(fingerprint.fingerprint, name) for name in figures}
     assert changed(before, after) == {figures[0]}
     path = scripts / "normres/figures.py"
     path.write_text(path.read_text() + "\nADDED = 1\n")
-    assert changed(after, {n: fresh(fingerprint.of_command, n) for n in figures}) == set(figures)
+    assert changed(after, {n: fresh(fingerprint.fingerprint, n) for n in figures}) == set(figures)
 
 
 def test_values_and_operators_count(scripts):

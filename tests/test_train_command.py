@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+
 import train
 from conftest import PROJECT, read_history, read_record, small_run
 from normres import fingerprint
@@ -27,7 +28,8 @@ def command(data, out, *arguments, model="convnet", norm="batch", epochs=2):
 
 def same_results(a, b):
     return read_history(a) == read_history(b) and all(
-        (a / name).read_bytes() == (b / name).read_bytes() for name in ("model.pt", "test_logits.npy")
+        (a / name).read_bytes() == (b / name).read_bytes()
+        for name in ("model.pt", "test_logits.npy")
     )
 
 

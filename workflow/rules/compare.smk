@@ -13,7 +13,7 @@ rule resolve_study:
     message:
         "listing the runs of {wildcards.study}"
     shell:
-        "python {SCRIPTS:q}/resolve_study.py --definition {params.definition:q} "
+        "python -m resolve_study --definition {params.definition:q} "
         "--out {output:q} > {log:q} 2>&1"
 
 
@@ -29,11 +29,11 @@ rule collect_runs:
     conda:
         "../../envs/pytorch.yaml"
     params:
-        code=fingerprint.of_command("collect_runs.py"),
+        code=fingerprint.fingerprint("collect_runs"),
     message:
         "collecting the runs of {wildcards.study}"
     shell:
-        "python {SCRIPTS:q}/collect_runs.py --study {input.study:q} --out-curves {output.curves:q} "
+        "python -m collect_runs --study {input.study:q} --out-curves {output.curves:q} "
         "--out-runs {output.runs:q} > {log:q} 2>&1"
 
 
@@ -58,11 +58,11 @@ rule summarize_runs:
     conda:
         "../../envs/pytorch.yaml"
     params:
-        code=fingerprint.of_command("summarize_runs.py"),
+        code=fingerprint.fingerprint("summarize_runs"),
     message:
         "computing the statistics of {wildcards.study}"
     shell:
-        "python {SCRIPTS:q}/summarize_runs.py --study {input.study:q} --curves {input.curves:q} "
+        "python -m summarize_runs --study {input.study:q} --curves {input.curves:q} "
         "--runs {input.runs:q} --complexity {input.complexity:q} "
         "--out $(dirname {output.summary:q}) > {log:q} 2>&1"
 
@@ -92,6 +92,6 @@ rule plot_figure:
     message:
         "drawing {wildcards.figure} of {wildcards.study}"
     shell:
-        "python {SCRIPTS:q}/{params.command} --study {input.study:q} --bands {input.bands:q} "
+        "python -m {params.command} --study {input.study:q} --bands {input.bands:q} "
         "--curves {input.curves:q} --summary {input.summary:q} --runs {input.runs:q} "
         "--out results/{wildcards.study}/figures/{wildcards.figure} > {log:q} 2>&1"

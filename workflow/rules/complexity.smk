@@ -17,6 +17,6 @@ rule count_complexity:
     message:
         "counting parameters and multiply-adds of {wildcards.study}"
     shell:
-        "python {SCRIPTS:q}/count_complexity.py --study {input.study:q} "
+        "python -m count_complexity --study {input.study:q} "
         "--dataset {input.description:q} --out-summary {output.summary:q} "
         "--out-layers {output.layers:q} > {log:q} 2>&1"

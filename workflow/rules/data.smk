@@ -12,9 +12,9 @@ rule prepare_data:
         "../../envs/pytorch.yaml"
     params:
         arguments=pipeline.dataset_arguments,
-        code=fingerprint.of_command("prepare_data.py"),
+        code=fingerprint.fingerprint("prepare_data"),
     message:
         "preparing the data set {wildcards.dataset}"
     shell:
-        "python {SCRIPTS:q}/prepare_data.py {params.arguments} --data-root {DATA_ROOT:q} "
+        "python -m prepare_data {params.arguments} --data-root \"$NORMRES_DATA_ROOT\" "
         "--out $(dirname {output.images:q}) > {log:q} 2>&1"

@@ -21,7 +21,7 @@ rule render_report:
     message:
         "writing the report of {wildcards.study}"
     shell:
-        "python {SCRIPTS:q}/render_report.py --study {input.study:q} --runs {input.runs:q} "
+        "python -m render_report --study {input.study:q} --runs {input.runs:q} "
         "--summary {input.summary:q} --complexity {input.complexity:q} --layers {input.layers:q} "
         "--dataset {input.dataset:q} --figures {input.figures:q} --out {output:q} > {log:q} 2>&1"
 
@@ -39,5 +39,5 @@ rule verdict:
     message:
         "checking how the runs of {wildcards.study} ended"
     shell:
-        "python {SCRIPTS:q}/check_runs.py --runs {input.runs:q} --report {input.report:q} "
+        "python -m check_runs --runs {input.runs:q} --report {input.report:q} "
         "--out {output:q} > {log:q} 2>&1"

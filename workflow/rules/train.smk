@@ -23,9 +23,9 @@ rule train:
     message:
         "training {wildcards.run} of {wildcards.study}"
     shell:
-        "python {SCRIPTS:q}/train.py --run {params.run:q} --device {DEVICE} "
+        "python -m train --run {params.run:q} --device $NORMRES_DEVICE "
         "--data $(dirname {input.description:q}) --out $(dirname {output.record:q}) "
-        "--store results/store --save-every {SAVE_EVERY} --state-budget-gb {STATE_BUDGET_GB} "
+        "--store results/store --save-every $NORMRES_SAVE_EVERY --state-budget-gb $NORMRES_STATE_BUDGET_GB "
         "--progress results/{wildcards.study}/logs/{wildcards.run:q}.progress.json "
         "--record-failure results/{wildcards.study}/failures/{wildcards.run:q}.txt "
         "> {log:q} 2>&1"

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from normres import figures
 from normres.errors import run_command
 from normres.figures import Look
-from normres.tables import axes_label, configuration_columns
+from normres.tables import axes_label, configuration_columns, norm_title
 
 ROW, GAP = 0.25, 0.12  # inches: height of a row, room between columns of text
 HEADER = "mean, % [95 % interval]"
@@ -110,7 +110,7 @@ def row_heights(summary: pd.DataFrame) -> list[float]:
 
 def row_label(row: pd.Series, study: Mapping[str, Any]) -> str:
     """The norm and axis values of a row, as far as the study compares them."""
-    norm = figures.norm_title(row["norm"]) if len(study["norms"]) > 1 else ""
+    norm = norm_title(row["norm"]) if len(study["norms"]) > 1 else ""
     return ", ".join(filter(None, [norm, axes_label(row, study)]))
 
 

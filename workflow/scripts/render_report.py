@@ -23,7 +23,6 @@ import jinja2
 import pandas as pd
 
 from normres.errors import run_command
-from normres.figures import norm_title
 from normres.files import read_json, write_text
 from normres.protocol import settings
 from normres.svg import embed_svg
@@ -31,6 +30,7 @@ from normres.tables import (
     axes_label,
     configuration_columns,
     configurations,
+    norm_title,
     read_cells,
     read_study,
     read_table,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from normres import figures
-from normres.figures import DASHES, MARKERS, Look, Tables, norm_title
+from normres.figures import DASHES, MARKERS, Look, Tables
 from normres.tables import axes_label, configuration_columns
 
 GHOST = "#C4C4C4"
@@ -110,7 +110,7 @@ def arrange(configurations: pd.DataFrame, study: Mapping[str, Any]) -> list[Pane
         if members.empty:  # the study excludes it
             continue
         lines = axis_lines(members, study) if study["axes"] else model_lines(members, study)
-        title = ", ".join([*(models if several and study["axes"] else []), norm_title(norm)])
+        title = ", ".join([*(models if several and study["axes"] else [])(norm)])
         compare = not several and not study["axes"]
         others = configurations.index[~configurations.index.isin(members.index)]
         panels.append(Panel(title, lines, tuple(others) if compare else ()))

@@ -20,7 +20,14 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from normres.files import replacing
-from normres.tables import absent_runs, configurations, read_study, read_table, write_table
+from normres.tables import (
+    absent_runs,
+    configurations,
+    norm_title,
+    read_study,
+    read_table,
+    write_table,
+)
 
 INK, FAINT, GRID = "#222222", "#606060", "#E4E4E4"
 TITLE, TEXT, SMALL = 10.0, 7.5, 6.8  # font sizes in points
@@ -161,11 +168,6 @@ def colours(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
     names = list(names)
     spare = iter(SPARE_COLOURS * len(names))
     return {name: known[name] if name in known else next(spare) for name in names}
-
-
-def norm_title(norm: str) -> str:
-    """Words for a norm: "batch norm", "no norm"."""
-    return "no norm" if norm == "none" else f"{norm} norm"
 
 
 def subject(study: Mapping[str, Any]) -> str:

@@ -28,11 +28,6 @@ def of_run(network: str, norm: str) -> str:
     )
 
 
-def of_command(script: str, *more: str) -> str:
-    """Fingerprint of a command in workflow/scripts, named by its file, and of further modules."""
-    return fingerprint(script.removesuffix(".py"), *more)
-
-
 def fingerprint(*modules: str) -> str:
     """Hash of `modules` (dotted names under workflow/scripts) and what they import, 16 digits."""
     parts = [f"{name} {_digest(_path(name))}" for name in sorted(_closure(modules))]

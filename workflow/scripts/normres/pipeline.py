@@ -7,6 +7,7 @@ parameters hold fingerprints of the code instead (see fingerprint.py).
 
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -22,12 +23,12 @@ RESULTS = Path("results")
 
 # Figure -> (command, its arguments). The order is the report's.
 FIGURES = {
-    "test_accuracy": ("plot_test_accuracy.py", ""),
-    "final_accuracy": ("plot_final_accuracy.py", ""),
-    "training_loss_by_epoch": ("plot_training_loss.py", "--against epoch"),
-    "training_loss_by_time": ("plot_training_loss.py", "--against time"),
-    "generalization_gap": ("plot_generalization_gap.py", ""),
-    "parameters_vs_macs": ("plot_parameters_vs_macs.py", ""),
+    "test_accuracy": ("plot_test_accuracy", ""),
+    "final_accuracy": ("plot_final_accuracy", ""),
+    "training_loss_by_epoch": ("plot_training_loss", "--against epoch"),
+    "training_loss_by_time": ("plot_training_loss", "--against time"),
+    "generalization_gap": ("plot_generalization_gap", ""),
+    "parameters_vs_macs": ("plot_parameters_vs_macs", ""),
 }
 FIGURE_FORMATS = ("png", "svg", "pdf", "csv")
 TABLES = (
@@ -41,6 +42,7 @@ TABLES = (
     "summary.md",
     "summary.tex",
 )
+REPORT_TEXTS = ("report.html.j2", "figure.rst")
 RUN_FILES = ("history.csv", "run.json", "model.pt", "test_logits.npy")
 
 
@@ -63,6 +65,21 @@ class Pipeline:
         self.runs: dict[tuple[str, str], Run] = {
             (study.name, run.name): run for study in config.studies for run in study.runs
         }
+
+    def set_environment(self) -> None:
+        """Prepare the environment that jobs inherit.
+
+        They call `python -m command`: of the Python that runs Snakemake, also when its environment
+        is not active, and from the scripts of this checkout, whatever the working directory.
+        Settings that change no result reach them the same way: as parameters, they would make
+        Snakemake do everything again.
+        """
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        os.environ["PYTHONPATH"] = str(fingerprint.SCRIPTS)
+        os.environ["NORMRES_DATA_ROOT"] = self.config.data_root
+        os.environ["NORMRES_DEVICE"] = self.config.device
+        os.environ["NORMRES_SAVE_EVERY"] = str(self.config.save_every)
+        os.environ["NORMRES_STATE_BUDGET_GB"] = str(self.config.state_budget_gb)
 
     @cached_property
     def failures(self) -> dict[tuple[str, str], int]:
@@ -108,7 +125,7 @@ class Pipeline:
             ]
             options = {key: run.specification[key] for key in keys}
             modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
-            code = fingerprint.of_command("count_complexity.py", *modules)
+            code = fingerprint.fingerprint("count_complexity", *modules)
             networks.add(canonical([run.model, run.norm, options, code]))
         return canonical(sorted(networks))
 
@@ -149,13 +166,13 @@ class Pipeline:
 
     def figure_code(self, wildcards) -> str:
         """Fingerprint of the command that draws a figure, with the style it imports."""
-        return fingerprint.of_command(FIGURES[wildcards.figure][0])
+        return fingerprint.fingerprint(FIGURES[wildcards.figure][0])
 
     def report_code(self, wildcards) -> str:
-        """Fingerprint of the report's command and its template's text."""
-        template = Path(__file__).parents[2] / "report" / "report.html.j2"
-        text = hashlib.sha256(template.read_bytes()).hexdigest()[:16]
-        return f"{fingerprint.of_command('render_report.py')} {text}"
+        """Fingerprint of the report's command and of the texts it fills in."""
+        texts = [Path(__file__).parents[2] / "report" / name for name in REPORT_TEXTS]
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()[:16]
+        return f"{fingerprint.fingerprint('render_report')} {digest}"
 
     def figure_files(self, study: str, formats: tuple[str, ...] = FIGURE_FORMATS) -> list[str]:
         """Every figure of a study in the given formats."""

@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from normres.figures import norm_title
 from normres.options import option_schemas
-from normres.tables import axis_text
+from normres.tables import axis_text, norm_title
 
 # Where the exercise's two parts differ from each other; its other options are the defaults.
 EXERCISE = {

@@ -106,6 +106,11 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
         )
 
 
+def norm_title(norm: str) -> str:
+    """Words for a norm: "batch norm", "no norm"."""
+    return "no norm" if norm == "none" else f"{norm} norm"
+
+
 def axis_label(axis: str, value: str) -> str:
     """Words for an axis value: "batch size 32"."""
     return f"{axis.replace('_', ' ')} {value}"
