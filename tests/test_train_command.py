@@ -1,7 +1,6 @@
 """train.py as a command: its files, resumption, the store, and what it says of bad input."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -19,10 +18,8 @@ SMALL = ["--batch_size", "16", "--train_images", "58", "--test_images", "30"]
 
 
 def command(data, out, *arguments, model="convnet", norm="batch", epochs=2):
-    train.main(
-        ["--data", str(data), "--out", str(out), "--model", model, "--norm", norm]
-        + ["--epochs", str(epochs), *SMALL, *map(str, arguments)]
-    )
+    chosen = ["--model", model, "--norm", norm, "--epochs", str(epochs), *SMALL]
+    train.main(["--data", str(data), "--out", str(out), *chosen, *map(str, arguments)])
     return out
 
 
@@ -34,7 +31,7 @@ def same_results(a, b):
 
 
 def inode(folder):
-    return os.stat(folder / "model.pt").st_ino
+    return (folder / "model.pt").stat().st_ino
 
 
 def test_the_four_files(digits_folder, tmp_path):
@@ -67,10 +64,10 @@ def test_the_same_command_gives_the_same_bytes(digits_folder, tmp_path):
 def test_as_a_process_it_gives_the_same_bytes(digits_folder, tmp_path):
     a = command(digits_folder, tmp_path / "a")
     out = tmp_path / "b"
+    script = PROJECT / "workflow" / "scripts" / "train.py"
+    chosen = ["--model", "convnet", "--norm", "batch", "--epochs", "2", *SMALL]
     subprocess.run(
-        [sys.executable, PROJECT / "workflow/scripts/train.py", "--data", digits_folder]
-        + ["--out", out, "--model", "convnet", "--norm", "batch", "--epochs", "2", *SMALL],
-        check=True,
+        [sys.executable, script, "--data", digits_folder, "--out", out, *chosen], check=True
     )
     assert same_results(a, out)
 
