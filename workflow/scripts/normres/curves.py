@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from normres import figures
 from normres.figures import DASHES, MARKERS, Look, Tables
-from normres.tables import axes_label, configuration_columns
+from normres.tables import axes_label, configuration_columns, norm_title
 
 GHOST = "#C4C4C4"
 ZOOM = (0.38, 0.13, 0.6, 0.4)  # left, bottom, width and height in a panel, as shares of it
@@ -110,7 +110,7 @@ def arrange(configurations: pd.DataFrame, study: Mapping[str, Any]) -> list[Pane
         if members.empty:  # the study excludes it
             continue
         lines = axis_lines(members, study) if study["axes"] else model_lines(members, study)
-        title = ", ".join([*(models if several and study["axes"] else [])(norm)])
+        title = ", ".join([*(models if several and study["axes"] else []), norm_title(norm)])
         compare = not several and not study["axes"]
         others = configurations.index[~configurations.index.isin(members.index)]
         panels.append(Panel(title, lines, tuple(others) if compare else ()))

@@ -51,12 +51,8 @@ def choose_computation(specification: Mapping[str, Any], device: str) -> Computa
     torch.set_num_threads(specification["cpu_threads"])
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    # Deterministic kernels: the same seed gives the same bytes. Filling fresh memory would only
-    # help to find reads of uninitialised values, at a price in time.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.backends.cudnn.benchmark = False
+    if device == "cuda":
+        use_deterministic_kernels()
 
     precision = specification["precision"]
     if precision == "auto":
@@ -68,6 +64,17 @@ def choose_computation(specification: Mapping[str, Any], device: str) -> Computa
         memory_format=torch.contiguous_format if contiguous else torch.channels_last,
         compiled=specification["compile"] and can_compile(device),
     )
+
+
+def use_deterministic_kernels() -> None:
+    """Make CUDA give the same bytes for the same seed; the CPU kernels used here always do.
+
+    Filling fresh memory would only help to find reads of uninitialised values, at a price in time.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
 
 
 def has_bfloat16_units(device: str) -> bool:

@@ -75,6 +75,11 @@ class Display(logging.Handler):
         elif event == LogEvent.PROGRESS:
             self.done, self.total = record.done, record.total
         elif record.levelno >= logging.WARNING and self._replaces_snakemake():
+            self._repeat(record)
+
+    def _repeat(self, record: logging.LogRecord) -> None:
+        """Say what Snakemake would have said, but for what JOB_ERROR has told already."""
+        if getattr(record, "exception", None) != "RuleException":
             self.console.print(Text(record.getMessage()))
 
     def _replaces_snakemake(self) -> bool:
