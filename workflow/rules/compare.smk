@@ -1,7 +1,24 @@
 # From runs to curves, statistics, tables and figures.
 
 
+# The name of this file tells one definition of a study from another. So a study that was changed is
+# noticed even where Snakemake's own records (.snakemake) are lost, and stale runs are not believed.
+rule mark_definition:
+    output:
+        touch("results/{study}/.definition-{digest}"),
+    log:
+        "results/{study}/logs/mark_definition-{digest}.log",
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "noting the definition of {wildcards.study}"
+    shell:
+        "rm -fv results/{wildcards.study}/.definition-* > {log:q}"
+
+
 rule resolve_study:
+    input:
+        pipeline.definition_file,
     output:
         "results/{study}/study.json",
     log:

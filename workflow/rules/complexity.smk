@@ -1,9 +1,24 @@
 # Parameters, multiply-adds, activations and memory of each network of a study.
 
 
+rule list_networks:
+    output:
+        "results/{study}/networks.json",
+    log:
+        "results/{study}/logs/list_networks.log",
+    params:
+        networks=pipeline.networks_parameter,
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "listing the networks of {wildcards.study}"
+    shell:
+        "printf '%s\\n' {params.networks:q} > {output:q} 2> {log:q}"
+
+
 rule count_complexity:
     input:
-        study=ancient("results/{study}/study.json"),
+        networks="results/{study}/networks.json",
         description=pipeline.dataset_file,
     output:
         summary="results/{study}/complexity.csv",
@@ -12,11 +27,8 @@ rule count_complexity:
         "results/{study}/logs/count_complexity.log",
     conda:
         "../../envs/pytorch.yaml"
-    params:
-        networks=pipeline.networks_parameter,
     message:
         "counting parameters and multiply-adds of {wildcards.study}"
     shell:
-        "python -m count_complexity --study {input.study:q} "
-        "--dataset {input.description:q} --out-summary {output.summary:q} "
-        "--out-layers {output.layers:q} > {log:q} 2>&1"
+        "python -m count_complexity --study {input.networks:q} --dataset {input.description:q} "
+        "--out-summary {output.summary:q} --out-layers {output.layers:q} > {log:q} 2>&1"

@@ -16,5 +16,5 @@ rule prepare_data:
     message:
         "preparing the data set {wildcards.dataset}"
     shell:
-        "python -m prepare_data {params.arguments} --data-root \"$NORMRES_DATA_ROOT\" "
+        'python -m prepare_data {params.arguments} --data-root "$NORMRES_DATA_ROOT" '
         "--out $(dirname {output.images:q}) > {log:q} 2>&1"

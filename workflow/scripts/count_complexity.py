@@ -1,6 +1,6 @@
 """Count what the networks of a study cost: parameters, MACs, norm operations, activations, memory.
 
-    python workflow/scripts/count_complexity.py --study results/quickstart/study.json \\
+    python workflow/scripts/count_complexity.py --study results/quickstart/networks.json \\
         --dataset results/data/digits/dataset.json \\
         --out-summary results/quickstart/complexity.csv --out-layers results/quickstart/layers.csv
     python workflow/scripts/count_complexity.py --model resnet --norm batch --input 3x32x32 \\
@@ -30,11 +30,8 @@ from normres.complexity import PEAK_TRAINING_METHOD, Complexity, count, peak_tra
 from normres.errors import InputError, run_command
 from normres.files import read_json
 from normres.models import build_network
-from normres.options import resolve
-from normres.tables import read_study, write_table
-
-# Options that change the memory of training, but not the network.
-MEMORY_OPTIONS = ("batch_size", "optimizer", "momentum")
+from normres.options import MEMORY_OPTIONS, resolve
+from normres.tables import write_table
 
 NUMBERS = ("params", "macs", "norm_ops", "norm_ops_training", "activations")
 
@@ -101,6 +98,14 @@ def costs(
     }
 
 
+def read_networks(path: str | Path) -> dict[str, Any]:
+    """The `axes` and `runs` of a study.json, or of a networks.json, which has a run a network."""
+    study = read_json(path)
+    if not isinstance(study, dict) or not {"axes", "runs"} <= set(study):
+        raise InputError(f"{path}: needs `axes` and `runs`, as study.json has")
+    return study
+
+
 def read_dataset(path: str | Path) -> tuple[InputShape, int]:
     """The input shape (channels, height, width) and number of classes in a dataset.json."""
     dataset = read_json(path)
@@ -149,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     of_study = parser.add_argument_group("the networks of a study")
-    of_study.add_argument("--study", type=Path, help="study.json")
+    of_study.add_argument("--study", type=Path, help="study.json or networks.json")
     of_study.add_argument("--dataset", type=Path, help="dataset.json of its data set")
     of_study.add_argument("--out-summary", type=Path, help="csv to write: a row a network")
     of_study.add_argument("--out-layers", type=Path, help="csv to write: a row a layer")
@@ -176,7 +181,7 @@ def main(argv: list[str] | None = None) -> None:
     files = (arguments.study, arguments.dataset, arguments.out_summary, arguments.out_layers)
     if None in files:
         parser.error("give --model, or --study, --dataset, --out-summary and --out-layers")
-    summary, layers = count_study(read_study(arguments.study), *read_dataset(arguments.dataset))
+    summary, layers = count_study(read_networks(arguments.study), *read_dataset(arguments.dataset))
     write_table(summary, arguments.out_summary)
     write_table(layers, arguments.out_layers)
     print(f"wrote {arguments.out_summary} ({len(summary)} networks) and {arguments.out_layers}")

@@ -12,6 +12,9 @@ from normres.errors import InputError
 
 SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 
+# Options that change how much memory training takes, but not the network.
+MEMORY_OPTIONS = ("batch_size", "optimizer", "momentum")
+
 # Options that only one kind of optimiser reads.
 OPTIMIZER_OPTIONS = {
     "beta1": {"adam", "adamw"},

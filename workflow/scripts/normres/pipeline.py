@@ -18,6 +18,7 @@ from typing import Any
 from normres import catalog, fingerprint
 from normres.config import Config, Run, Study, read_config
 from normres.errors import InputError
+from normres.options import MEMORY_OPTIONS, resolve
 
 RESULTS = Path("results")
 
@@ -33,6 +34,7 @@ FIGURES = {
 FIGURE_FORMATS = ("png", "svg", "pdf", "csv")
 TABLES = (
     "study.json",
+    "networks.json",
     "curves.csv",
     "runs.csv",
     "complexity.csv",
@@ -118,20 +120,35 @@ class Pipeline:
         code = {f"{run.model}/{run.norm}": run.fingerprint for run in study.runs}
         return canonical({"study": study.name, "definition": dict(study.definition), "code": code})
 
+    def definition_file(self, wildcards) -> str:
+        """An empty file whose name changes with `study_parameter`."""
+        digest = hashlib.sha256(self.study_parameter(wildcards).encode()).hexdigest()[:16]
+        return f"{RESULTS}/{wildcards.study}/.definition-{digest}"
+
     def networks_parameter(self, wildcards) -> str:
-        """What the complexity of a study depends on: its distinct networks and their code."""
-        networks = set()
-        for run in self.studies[wildcards.study].runs:
-            keys = [
-                "batch_size",
-                *catalog.options("networks", run.model),
-                *catalog.options("norms", run.norm),
-            ]
-            options = {key: run.specification[key] for key in keys}
+        """The distinct networks of a study and their code, as one canonical JSON text.
+
+        Written out as networks.json, on which the complexity depends instead of on study.json: so
+        a new seed recounts nothing.
+        """
+        study = self.studies[wildcards.study]
+        runs: dict[str, dict[str, Any]] = {}
+        code, axes = {}, {}
+        for run in study.runs:
+            taken = catalog.options("networks", run.model) + catalog.options("norms", run.norm)
+            kept = [k for k in (*taken, *MEMORY_OPTIONS) if k in run.specification]
+            options = {key: run.specification[key] for key in kept}
+            axes |= {axis: study.axes[axis] for axis in run.axes if axis in kept}
+            network = {
+                "model": run.model,
+                "norm": run.norm,
+                "axes": {axis: value for axis, value in run.axes.items() if axis in kept},
+                "specification": resolve(run.model, run.norm, 0, 1, options),
+            }
+            runs[canonical(network)] = network
             modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
-            code = fingerprint.fingerprint("count_complexity", *modules)
-            networks.add(canonical([run.model, run.norm, options, code]))
-        return canonical(sorted(networks))
+            code[f"{run.model}/{run.norm}"] = fingerprint.fingerprint("count_complexity", *modules)
+        return canonical({"axes": axes, "runs": list(runs.values()), "code": code})
 
     def dataset_arguments(self, wildcards) -> str:
         """Arguments of prepare_data.py for one data set, quoted for the shell."""

@@ -1,0 +1,215 @@
+"""What reruns: the paragraph of that name in the README, each line held by a count of jobs."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+from conftest import read_history, read_record
+from snakemake_project import TINY, Project
+
+FIGURES = 6
+AGGREGATION = {"collect_runs": 1, "summarize_runs": 1, "plot_figure": FIGURES, "render_report": 1}
+NETWORKS = {"list_networks": 1, "count_complexity": 1}
+REDEFINED = {"mark_definition": 1, "resolve_study": 1, **AGGREGATION, "verdict": 1}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The tiny study, run to its end in a folder with a space and an umlaut in its name."""
+    project = Project.create(tmp_path_factory.mktemp("project") / "a b ü", tiny=TINY)
+    project.run()
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of the finished study that a test may edit."""
+    return finished.copy(tmp_path / "project")
+
+
+def test_all_is_there_and_nothing_is_left_to_do(finished):
+    assert finished.planned() == {}
+    assert (finished.results() / "verdict.txt").read_text().startswith("8 ok of 8 runs")
+
+
+def test_touched_files_and_a_fresh_clone(project):
+    """A clone's files are all newer than the results."""
+    now = time.time()
+    for part in ("Snakefile", "config.yaml", "workflow", "profiles", "envs"):
+        for path in [project.folder / part, *(project.folder / part).rglob("*")]:
+            os.utime(path, (now, now))
+    for path in project.results().rglob("*.csv"):
+        os.utime(path, (now, now))
+    assert project.planned() == {}
+
+
+@pytest.mark.parametrize(
+    "path, old, new",
+    [
+        ("workflow/scripts/normres/training.py", "# after a resumption", "# when resumed"),
+        ("workflow/scripts/normres/networks/resnet.py", '"""The exercise\'s', '"""An exercise\'s'),
+        ("workflow/scripts/normres/figures.py", "    return", "\n    return"),
+        ("workflow/scripts/plot_test_accuracy.py", '"""', '"""\n'),
+        ("workflow/rules/train.smk", "# Every model", "# Each model"),
+        ("workflow/rules/train.smk", '"> {log:q} 2>&1"', '" > {log:q} 2>&1"'),
+        ("workflow/scripts/normres/progress.py", "LINE_SECONDS = 30", "LINE_SECONDS = 60"),
+        ("workflow/scripts/train.py", '"wrote', '"has written'),
+        ("envs/requirements.txt", "#", "##"),
+    ],
+)
+def test_comments_layout_and_messages(project, path, old, new):
+    file = project.folder / path
+    text = file.read_text()
+    file.write_text(text.replace(old, new, 1))
+    assert old in text
+    assert project.planned() == {}
+
+
+def test_other_cores_resources_and_settings(project):
+    assert project.planned("--cores", "1", "--resources", "mem_mb=8000") == {}
+    project.configure(
+        tiny=TINY,
+        settings={"device": "cpu", "save_every": 1, "state_budget_gb": 1, "data_root": "elsewhere"},
+    )
+    assert project.planned() == {}
+
+
+def test_an_unrelated_study(project):
+    project.configure(tiny=TINY, other={**TINY, "epochs": 7})
+    assert project.planned() == {}
+
+
+def test_a_default_that_is_named(project):
+    project.configure(tiny={**TINY, "learning_rate": "1e-4", "pooling": "sum", "beta1": 0.9})
+    assert project.planned() == {}
+
+
+def test_an_edited_figure(project):
+    project.edit("workflow/scripts/plot_test_accuracy.py", "how soon", "how fast")
+    assert project.planned() == {"plot_figure": 1, "render_report": 1, "verdict": 1}
+
+
+def test_an_edited_style(project):
+    project.edit(
+        "workflow/scripts/normres/figures.py", 'FAINT, GRID = "#222222"', 'FAINT, GRID = "#000000"'
+    )
+    assert project.planned() == {"plot_figure": FIGURES, "render_report": 1, "verdict": 1}
+
+
+def test_an_edited_report(project):
+    project.edit("workflow/report/report.html.j2", "</h1>", " </h1>")
+    assert project.planned() == {"render_report": 1, "verdict": 1}
+
+
+def test_a_new_seed(project):
+    project.configure(tiny={**TINY, "seeds": [0, 1, 2]})
+    assert project.planned() == {"train": 4, **REDEFINED}
+
+
+def test_a_new_norm(project):
+    project.configure(tiny={**TINY, "norms": ["none", "batch", "group"]})
+    assert project.planned() == {"train": 4, **NETWORKS, **REDEFINED}
+
+
+def test_a_changed_learning_rate(project):
+    project.configure(tiny={**TINY, "learning_rate": 0.01})
+    assert project.planned() == {"train": 8, **REDEFINED}
+
+
+def test_a_learning_rate_for_one_model(project):
+    project.configure(tiny={**TINY, "overrides": {"resnet": {"learning_rate": 0.01}}})
+    assert project.planned() == {"train": 4, **REDEFINED}
+
+
+def test_two_options_that_swap_their_values(project):
+    swapped = {"learning_rate": 0.25, "weight_decay": 0.5}
+    project.configure(tiny={**TINY, **swapped})
+    project.run()
+    assert project.planned() == {}
+    project.configure(tiny={**TINY, "learning_rate": 0.5, "weight_decay": 0.25})
+    assert project.planned()["train"] == 8
+
+
+def test_an_edited_network(project):
+    project.edit("workflow/scripts/normres/networks/convnet.py", "(1, 2, 1)", "(1, 2, 2)")
+    assert project.planned() == {"train": 4, **NETWORKS, **REDEFINED}
+
+
+def test_an_edited_norm(project):
+    project.edit(
+        "workflow/scripts/normres/norms/batch.py", "affine=affine", "affine=affine, eps=1e-4"
+    )
+    assert project.planned() == {"train": 4, **NETWORKS, **REDEFINED}
+
+
+def test_edited_training(project):
+    project.edit("workflow/scripts/normres/training.py", "set_to_none=True", "set_to_none=False")
+    assert project.planned()["train"] == 8
+
+
+def test_models_in_another_order(project):
+    project.configure(tiny={**TINY, "models": ["resnet", "convnet"]})
+    assert project.planned() == REDEFINED
+
+
+def test_a_deleted_intermediate(project):
+    (project.results() / "bands.csv").unlink()
+    assert project.planned() == {
+        "summarize_runs": 1,
+        "plot_figure": FIGURES,
+        "render_report": 1,
+        "verdict": 1,
+    }
+
+
+def test_a_deleted_run_is_linked_again_not_trained(project):
+    run = project.results() / "runs" / "resnet" / "batch" / "seed1"
+    before = read_record(run)
+    shutil.rmtree(run)
+    assert project.planned() == {"train": 1, **AGGREGATION, "verdict": 1}
+    project.run()
+    assert read_record(run) == before
+
+
+def test_lost_records_of_snakemake_are_nothing_by_themselves(project):
+    shutil.rmtree(project.folder / ".snakemake")
+    assert project.planned() == {}
+
+
+def test_stale_runs_are_not_believed_when_snakemakes_records_are_lost(project):
+    shutil.rmtree(project.folder / ".snakemake")
+    project.configure(tiny={**TINY, "learning_rate": 0.01})
+    result = project.snakemake()
+    assert result.returncode != 0
+    assert "learning_rate" in result.stdout and "convnet/none/seed0" in result.stdout
+
+
+def test_edited_code_is_noticed_when_snakemakes_records_are_lost(project):
+    shutil.rmtree(project.folder / ".snakemake")
+    project.edit("workflow/scripts/normres/networks/convnet.py", "(1, 2, 1)", "(1, 2, 2)")
+    result = project.snakemake()
+    assert result.returncode != 0
+    assert "fingerprint" in result.stdout and "convnet" in result.stdout
+
+
+def test_more_epochs_go_on(project):
+    project.configure(tiny={**TINY, "epochs": 2})
+    assert project.planned()["train"] == 8
+    project.run()
+    for run in ("convnet/none/seed0", "resnet/batch/seed1"):
+        folder = project.results() / "runs" / run
+        assert read_record(folder)["attempts"] == 2
+        assert [row[0] for row in read_history(folder)[1:]] == ["0", "1", "2"]
+
+
+def test_a_run_of_another_study_is_linked(project):
+    project.configure(tiny=TINY, other={**TINY, "models": ["convnet"]}, study=["tiny", "other"])
+    assert project.planned()["train"] == 4
+    project.run()
+    for seed in ("seed0", "seed1"):
+        files = [
+            project.results(s) / "runs/convnet/batch" / seed / "model.pt" for s in ("tiny", "other")
+        ]
+        assert files[0].stat().st_ino == files[1].stat().st_ino

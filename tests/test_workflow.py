@@ -1,0 +1,195 @@
+"""The whole pipeline through Snakemake: success, failure, bad input, what a person sees."""
+
+import csv
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import read_record
+from snakemake_project import TINY, Project
+
+ONE = {**TINY, "models": ["convnet"], "norms": ["none"], "seeds": [0]}
+
+
+@pytest.fixture
+def folder_with_images(tmp_path):
+    """An image folder of 2 classes; 21 training images, so batches of 10 leave one image."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "my images; $(touch no) 'ä'"
+    for part, counts in (("train", (10, 11)), ("test", (5, 5))):
+        for name, count in zip(("cats", "dogs"), counts, strict=True):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{i}.png")
+    return folder
+
+
+def rows(path):
+    with path.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def test_a_failed_run_stops_nothing_and_is_named(tmp_path, folder_with_images):
+    study = {
+        "dataset": {"folder": str(folder_with_images)},
+        **{key: TINY[key] for key in ("epochs", "batch_size")},
+        "models": ["convnet"],
+        "norms": ["none", "batch"],
+        "seeds": [0],
+    }
+    project = Project.create(tmp_path / "project", tiny=study)
+    results = project.results()
+    result = project.snakemake()
+    assert result.returncode == 1
+    lines = [line for line in result.stdout.splitlines() if "convnet/batch/seed0" in line]
+    assert any(
+        "21 training images" in line and "logs/convnet/batch/seed0.log" in line for line in lines
+    )
+    assert "Traceback" not in result.stdout
+    status = {row["run"]: row["status"] for row in rows(results / "runs.csv")}
+    assert status == {"convnet/none/seed0": "ok", "convnet/batch/seed0": "failed"}
+    report = (results / "report.html").read_text()
+    assert "convnet/batch/seed0" in report and "21 training images" in report
+    assert (results / "figures" / "test_accuracy.png").stat().st_size > 10_000
+    assert not (results / "verdict.txt").exists()
+
+    assert project.planned()["train"] == 1  # the next call tries the failed run again
+    again = project.snakemake()
+    assert again.returncode == 1 and "21 training images" in again.stdout
+    failures = results / "failures" / "convnet" / "batch" / "seed0.txt"
+    assert failures.read_text().count("\n") == 2
+
+    project.configure(tiny={**study, "batch_size": 7})
+    project.run()
+    assert project.planned() == {}
+    assert (results / "verdict.txt").read_text().startswith("2 ok of 2 runs")
+    assert not list(project.folder.rglob("no"))  # the folder's name reached no shell
+
+
+def test_a_diverged_run_is_a_result(tmp_path):
+    study = {**TINY, "models": ["convnet"], "epochs": 2, "learning_rate": [1e-4, 1e30]}
+    project = Project.create(tmp_path / "project", tiny=study)
+    project.run()
+    results = project.results()
+    status = {row["run"]: row["status"] for row in rows(results / "runs.csv")}
+    assert {s for run, s in status.items() if "1e+30" in run} == {"diverged"}
+    assert {s for run, s in status.items() if "0.0001" in run} == {"ok"}
+    assert (results / "verdict.txt").read_text().startswith("4 ok, 4 diverged of 8 runs")
+    summary = rows(results / "summary.csv")
+    assert [row["diverged"] for row in summary] == ["0", "2", "0", "2"]
+    assert "diverged" in (results / "report.html").read_text()
+
+
+def test_bad_configuration_is_one_line(tmp_path):
+    project = Project.create(tmp_path / "project", tiny={**ONE, "batchsize": 3})
+    result = project.snakemake()
+    assert result.returncode != 0
+    lines = [line for line in result.stdout.splitlines() if "profile" not in line]
+    assert lines == [lines[0]] and "did you mean 'batch_size'" in lines[0], result.stdout
+    assert not (project.folder / "results").exists()
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path, folder_with_images):
+    broken = folder_with_images / "test" / "dogs" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:500])
+    study = {**ONE, "dataset": {"folder": str(folder_with_images)}}
+    del study["train_images"], study["test_images"]
+    project = Project.create(tmp_path / "project", tiny=study)
+    result = project.snakemake()
+    assert result.returncode != 0
+    assert str(broken) in result.stdout and "Traceback" not in result.stdout
+    data = project.folder / "results" / "data"
+    assert [path.name for path in data.rglob("*") if path.is_file()] == ["prepare_data.log"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A study of one run, finished."""
+    project = Project.create(tmp_path_factory.mktemp("small") / "project", tiny=ONE)
+    said = project.run("--dry-run")
+    assert "Dry run: 1 run to train, 16 other jobs: about" in said
+    assert not (project.folder / "results").exists()
+    project.said = project.run()
+    return project
+
+
+def test_what_a_person_sees(small):
+    assert "1 run to train, 16 other jobs: about" in small.said
+    assert "tiny: 1 ok of 1 runs" in small.said
+    assert small.said.rstrip().splitlines()[-1] == "Report: results/tiny/report.html"
+    assert len(small.said.splitlines()) < 10
+    log = (small.results() / "logs" / "convnet" / "none" / "seed0.log").read_text()
+    assert "test_accuracy" in log and len(log.splitlines()) >= 3
+    assert not list(small.results().rglob("*.progress.json"))
+
+
+def test_the_files_of_a_study(small):
+    results = small.results()
+    for name in (
+        "study.json",
+        "curves.csv",
+        "runs.csv",
+        "bands.csv",
+        "complexity.csv",
+        "layers.csv",
+    ):
+        assert (results / name).stat().st_size > 50, name
+    for figure in ("test_accuracy", "training_loss_by_epoch", "training_loss_by_time"):
+        for extension in ("png", "svg", "pdf", "csv"):
+            assert (results / "figures" / f"{figure}.{extension}").stat().st_size > 50
+    assert [row["epoch"] for row in rows(results / "curves.csv")] == ["0", "1"]
+    assert not [path for path in results.rglob("*") if "partial" in path.name]
+
+
+def test_a_figure_alone_from_the_command_line(small):
+    target = "results/tiny/figures/test_accuracy.png"
+    (small.folder / target).unlink()
+    assert small.planned(target) == {"plot_figure": 1}
+    assert small.planned("figures") == {"plot_figure": 1}
+    small.run(target)
+    assert (small.folder / target).exists()
+
+
+def test_settings_from_the_command_line_and_a_file_of_ones_own(small, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("studies: {tiny: {seeds: [0, 7]}}\n")
+    assert small.planned("--configfile", "config.yaml", str(own))["train"] == 1
+    assert small.planned("--config", "device=cpu", "--") == {}
+    result = small.snakemake("--dry-run", "--config", "study=tinny", "--")
+    assert (
+        result.returncode != 0 and "'tinny'" in result.stdout and "Allowed: tiny" in result.stdout
+    )
+
+
+def test_snakemakes_own_report(small, tmp_path):
+    out = tmp_path / "overview.html"
+    small.run("--report", str(out))
+    text = out.read_text()
+    assert "test_accuracy" in text and out.stat().st_size > 100_000
+
+
+def test_the_result_does_not_depend_on_snakemake(small, tmp_path):
+    """The same run by the command alone: the same bytes."""
+    import train
+
+    record = read_record(small.results() / "runs/convnet/none/seed0")
+    options = {k: v for k, v in record["specification"].items() if k not in ("model", "norm")}
+    arguments = [f"--{key}={value}" for key, value in options.items()]
+    data = small.folder / "results" / "data" / "digits"
+    chosen = ["--model", "convnet", "--norm", "none"]
+    train.main(["--data", str(data), "--out", str(tmp_path / "run"), *chosen, *arguments])
+    for name in ("model.pt", "test_logits.npy"):
+        there = small.results() / "runs/convnet/none/seed0" / name
+        assert (tmp_path / "run" / name).read_bytes() == there.read_bytes()
+
+
+def test_lint_is_clean():
+    from conftest import PROJECT
+
+    result = subprocess.run(
+        ["python", "-m", "snakemake", "--lint"], cwd=PROJECT, capture_output=True, text=True
+    )
+    assert "Congratulations" in result.stdout + result.stderr
