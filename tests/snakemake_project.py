@@ -22,6 +22,8 @@ TINY = {
     "train_eval_images": 20,
     "batch_size": 10,
 }
+# Rows of the table of jobs that stand for no work.
+NO_JOBS = ("total", "all", "figures", "report")
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
 
 
@@ -88,7 +90,7 @@ class Project:
             assert "Nothing to be done" in text, text
             return {}
         rows = re.findall(r"^(\w+) +(\d+)$", table.split("\n\n")[0], re.MULTILINE)
-        return {rule: int(count) for rule, count in rows if rule not in ("total", "all")}
+        return {rule: int(count) for rule, count in rows if rule not in NO_JOBS}
 
     def results(self, study: str = "tiny") -> Path:
         return self.folder / "results" / study

@@ -2,12 +2,14 @@
 
 import csv
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import read_record
+import train
+from conftest import PROJECT, read_record
 from snakemake_project import TINY, Project
 
 ONE = {**TINY, "models": ["convnet"], "norms": ["none"], "seeds": [0]}
@@ -151,6 +153,8 @@ def test_a_figure_alone_from_the_command_line(small):
     assert small.planned("figures") == {"plot_figure": 1}
     small.run(target)
     assert (small.folder / target).exists()
+    small.run()
+    assert small.planned() == {}
 
 
 def test_settings_from_the_command_line_and_a_file_of_ones_own(small, tmp_path):
@@ -173,8 +177,6 @@ def test_snakemakes_own_report(small, tmp_path):
 
 def test_the_result_does_not_depend_on_snakemake(small, tmp_path):
     """The same run by the command alone: the same bytes."""
-    import train
-
     record = read_record(small.results() / "runs/convnet/none/seed0")
     options = {k: v for k, v in record["specification"].items() if k not in ("model", "norm")}
     arguments = [f"--{key}={value}" for key, value in options.items()]
@@ -187,9 +189,7 @@ def test_the_result_does_not_depend_on_snakemake(small, tmp_path):
 
 
 def test_lint_is_clean():
-    from conftest import PROJECT
-
     result = subprocess.run(
-        ["python", "-m", "snakemake", "--lint"], cwd=PROJECT, capture_output=True, text=True
+        [sys.executable, "-m", "snakemake", "--lint"], cwd=PROJECT, capture_output=True, text=True
     )
     assert "Congratulations" in result.stdout + result.stderr

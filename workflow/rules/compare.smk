@@ -18,7 +18,7 @@ rule mark_definition:
 
 rule resolve_study:
     input:
-        pipeline.definition_file,
+        pipeline.definition_of,
     output:
         "results/{study}/study.json",
     log:

@@ -115,15 +115,23 @@ class Pipeline:
         return self.runs[wildcards.study, wildcards.run].specification["cpu_threads"]
 
     def study_parameter(self, wildcards) -> str:
-        """What a study is: its definition and the code of its runs, as one canonical JSON text."""
-        study = self.studies[wildcards.study]
+        """What a job's study is; see `definition`."""
+        return self.definition(wildcards.study)
+
+    def definition(self, name: str) -> str:
+        """A study's definition and the code of its runs, as one canonical JSON text."""
+        study = self.studies[name]
         code = {f"{run.model}/{run.norm}": run.fingerprint for run in study.runs}
         return canonical({"study": study.name, "definition": dict(study.definition), "code": code})
 
-    def definition_file(self, wildcards) -> str:
-        """An empty file whose name changes with `study_parameter`."""
-        digest = hashlib.sha256(self.study_parameter(wildcards).encode()).hexdigest()[:16]
-        return f"{RESULTS}/{wildcards.study}/.definition-{digest}"
+    def definition_file(self, study: str) -> str:
+        """An empty file whose name changes with the study's definition."""
+        digest = hashlib.sha256(self.definition(study).encode()).hexdigest()[:16]
+        return f"{RESULTS}/{study}/.definition-{digest}"
+
+    def definition_of(self, wildcards) -> str:
+        """`definition_file` of a job's study."""
+        return self.definition_file(wildcards.study)
 
     def networks_parameter(self, wildcards) -> str:
         """The distinct networks of a study and their code, as one canonical JSON text.
@@ -148,7 +156,7 @@ class Pipeline:
             runs[canonical(network)] = network
             modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
             code[f"{run.model}/{run.norm}"] = fingerprint.fingerprint("count_complexity", *modules)
-        return canonical({"axes": axes, "runs": list(runs.values()), "code": code})
+        return canonical({"axes": axes, "runs": [runs[k] for k in sorted(runs)], "code": code})
 
     def dataset_arguments(self, wildcards) -> str:
         """Arguments of prepare_data.py for one data set, quoted for the shell."""
@@ -221,6 +229,7 @@ class Pipeline:
             ]
             files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
             files += self.figure_files(study.name)
+            files.append(self.definition_file(study.name))
         return files
 
 
