@@ -14,6 +14,7 @@ import numpy as np
 
 import collect_runs
 import summarize_runs
+from normres.history import COLUMNS
 
 PARAMETERS = {
     ("resnet", "none"): 1_081_482,
@@ -151,7 +152,7 @@ def write_run(folder: Path, run: dict[str, Any], status: str, lower: float = 0.0
         )
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "history.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, collect_runs.HISTORY)
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     best = max(rows, key=lambda row: row["test_accuracy"])

@@ -14,6 +14,7 @@ import collect_runs
 import summarize_runs
 import synthetic
 from normres.errors import InputError
+from normres.history import COLUMNS
 from normres.tables import axis_text, configurations, read_study, read_table
 
 
@@ -90,7 +91,7 @@ def test_missing_failed_and_diverged_runs_are_rows_with_a_reason(quickstart):
     assert missing["status"] == failed["status"] == "failed"
     assert "runs/convnet/group/seed0/run.json does not exist" in missing["reason"]
     assert failed["reason"] == "the disk is full"
-    assert failed[collect_runs.HISTORY].isna().all()
+    assert failed[list(COLUMNS)].isna().all()
     diverged = runs.loc["vgg11/none/seed1"]
     assert (diverged["status"], diverged["epoch"]) == ("diverged", 2)
     counts = curves.groupby(["model", "norm", "seed"]).size()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import read_history, read_record
+from conftest import PROJECT, read_history, read_record
 from snakemake_project import TINY, Project
 
 FIGURES = 6
@@ -213,3 +213,17 @@ def test_a_run_of_another_study_is_linked(project):
         assert "already trained" in log.read_text()
         folders = [project.results(study) / "runs" / run for study in ("tiny", "other")]
         assert read_record(folders[0]) == read_record(folders[1])
+
+
+def test_the_norm_of_the_documentation_needs_one_file(project):
+    """docs/adding.md: its example, saved as a file, is a norm; nothing else is edited."""
+    text = (PROJECT / "docs" / "adding.md").read_text()
+    example = text.partition("```python\n")[2].partition("```")[0]
+    path = "workflow/scripts/normres/norms/mynorm.py"
+    (project.folder / path).write_text(example)
+    project.configure(tiny={**TINY, "models": ["convnet"], "norms": ["none", "batch", "mynorm"]})
+    assert project.planned() == {"train": 2, **NETWORKS, **REDEFINED}
+    project.run()
+    run = project.results() / "runs" / "convnet" / "mynorm" / "seed0"
+    assert read_record(run)["status"] == "ok"
+    assert "mynorm" in (project.results() / "summary.md").read_text()

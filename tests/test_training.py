@@ -10,13 +10,14 @@ from torchvision.transforms import functional as transforms
 
 from conftest import small_run
 from normres import catalog
-from normres.devices import choose_computation
+from normres.devices import can_compile, choose_computation
 from normres.errors import InputError
 from normres.evaluation import evaluate
+from normres.history import COLUMNS
 from normres.images import split
 from normres.models import build_network, initialize
 from normres.seeding import derive, generator
-from normres.training import HISTORY_COLUMNS, TrainingRun
+from normres.training import TrainingRun
 
 MODELS = ["convnet", "vgg11", "resnet", "plainnet"]
 NORMS = ["none", "batch", "group", "layer", "instance"]
@@ -97,7 +98,7 @@ def test_the_rows_of_the_history(digits):
     run = train(small_run(epochs=2, validation_images=20), digits)
     first, *others = run.history
     assert [row["epoch"] for row in run.history] == [0, 1, 2]
-    assert all(tuple(row) == HISTORY_COLUMNS for row in run.history)
+    assert all(tuple(row) == COLUMNS for row in run.history)
     assert first["train_loss"] is None and first["train_seconds"] == 0
     assert first["train_eval_loss"] == pytest.approx(math.log(10), abs=0.1)
     for row in others:
@@ -235,3 +236,20 @@ def test_cuda_that_is_not_there_is_an_error():
 def test_every_network_takes_part_in_these_tests():
     assert set(MODELS) == set(catalog.names("networks"))
     assert set(NORMS) == set(catalog.names("norms"))
+
+
+@pytest.mark.skipif(not can_compile("cpu"), reason="no C++ compiler")
+def test_a_compiled_network_trains_the_same(digits):
+    specification = small_run("convnet", "batch", epochs=1, learning_rate=1e-4)
+    eager = train(specification, digits)
+    compiled = train({**specification, "compile": True}, digits)
+    assert compiled.computation.compiled and not eager.computation.compiled
+    assert compiled.history[1]["train_loss"] == pytest.approx(
+        eager.history[1]["train_loss"], rel=1e-3
+    )
+
+
+def test_without_a_compiler_a_network_is_not_compiled(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("CXX", raising=False)
+    assert not choose_computation(small_run("convnet", compile=True), "cpu").compiled

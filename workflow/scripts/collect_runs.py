@@ -17,24 +17,9 @@ from typing import Any
 
 from normres.errors import InputError, run_command
 from normres.files import read_json, replacing
+from normres.history import COLUMNS
 from normres.tables import axis_text, read_study
 
-HISTORY = [
-    "epoch",
-    "train_loss",
-    "test_loss",
-    "test_correct",
-    "test_accuracy",
-    "train_eval_loss",
-    "train_eval_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "first_conv_grad_norm",
-    "last_conv_grad_norm",
-    "train_seconds",
-    "eval_seconds",
-    "images_per_second",
-]
 OUTCOME = ["best_epoch", "best_test_accuracy", "best_chosen_on", "seconds_per_epoch"]
 ENVIRONMENT = ["device_name", "precision", "cpu_threads"]
 
@@ -126,9 +111,9 @@ def read_history(place: Path, found: Row) -> list[Row]:
         raise InputError(f"{path}: no such file, but run.json says {found['status']}; redo the run")
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        if lacking := [column for column in HISTORY if column not in (reader.fieldnames or [])]:
+        if lacking := [column for column in COLUMNS if column not in (reader.fieldnames or [])]:
             raise InputError(f"{path}: no column {', '.join(lacking)}; redo the run")
-        history = [{column: row[column] for column in HISTORY} for row in reader]
+        history = [{column: row[column] for column in COLUMNS} for row in reader]
     last = history[-1]["epoch"] if history else "none"
     if not failed and last != str(found["final"]["epoch"]):
         final = found["final"]["epoch"]
@@ -172,8 +157,8 @@ def main(argv: list[str] | None = None) -> int | None:
     study = read_study(arguments.study)
     curves, runs = collect(study, arguments.study.parent)
     key = ["model", "norm", *study["axes"], "seed", "status"]
-    write_rows(curves, key + HISTORY, arguments.out_curves)
-    write_rows(runs, ["run", *key, "reason", *HISTORY, *OUTCOME, *ENVIRONMENT], arguments.out_runs)
+    write_rows(curves, [*key, *COLUMNS], arguments.out_curves)
+    write_rows(runs, ["run", *key, "reason", *COLUMNS, *OUTCOME, *ENVIRONMENT], arguments.out_runs)
     complete = sum(run["status"] == "ok" for run in runs)
     print(f"{arguments.out_curves}, {arguments.out_runs}: {complete} of {len(runs)} runs complete")
 

@@ -10,8 +10,6 @@ not given have the exercise's values; names, types and defaults are those of con
 """
 
 import argparse
-import csv
-import io
 import json
 import math
 import sys
@@ -30,11 +28,12 @@ from normres import catalog, fingerprint
 from normres.devices import choose_computation
 from normres.environment import EXACT, describe
 from normres.errors import InputError, run_command
-from normres.files import replacing, write_json, write_text
+from normres.files import replacing, write_json
+from normres.history import write_history
 from normres.images import Images, open_images
 from normres.options import check_last_batch, option_schemas, resolve
 from normres.store import StoredRun, link_outputs, run_key, save_tensors
-from normres.training import HISTORY_COLUMNS, TrainingRun
+from normres.training import TrainingRun
 from normres.validation import check, check_name, coerce
 
 # The columns of the history that a person follows in the log.
@@ -85,7 +84,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--save-every", type=float, default=30, help="seconds between two savings of the state"
     )
     parser.add_argument(
-        "--state-budget-gb", type=float, default=10, help="disk space for states of finished runs"
+        "--state-budget-gb", type=float, default=3, help="disk space for states of finished runs"
     )
     parser.add_argument(
         "--progress", type=Path, help="small JSON file kept up to date while training"
@@ -258,15 +257,6 @@ def record_failure(plan: Mapping[str, Any], reason: str, arguments: argparse.Nam
             "fingerprint": plan["fingerprint"],
         },
     )
-
-
-def write_history(history: list[Mapping[str, Any]], path: Path) -> None:
-    """Write history.csv; numbers in full precision, an empty cell for what there is not."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(path, text.getvalue())
 
 
 class ProgressFile:

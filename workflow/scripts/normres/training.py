@@ -19,28 +19,10 @@ from normres.batches import ImageSet
 from normres.devices import Computation
 from normres.errors import InputError
 from normres.evaluation import PROBE_IMAGES, Evaluation, evaluate, gradient_norms
+from normres.history import COLUMNS, Row
 from normres.images import Images, split, stratified_subset
 from normres.models import build_network, initialize
 from normres.seeding import derive, generator
-
-HISTORY_COLUMNS = (
-    "epoch",
-    "train_loss",
-    "test_loss",
-    "test_correct",
-    "test_accuracy",
-    "train_eval_loss",
-    "train_eval_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "first_conv_grad_norm",
-    "last_conv_grad_norm",
-    "train_seconds",
-    "eval_seconds",
-    "images_per_second",
-)
-
-Row = dict[str, float | int | None]
 
 
 def build_optimizer(network: nn.Module, specification: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -64,7 +46,7 @@ def build_optimizer(network: nn.Module, specification: Mapping[str, Any]) -> tor
 class TrainingRun:
     """A network in training, with all that its next epoch depends on.
 
-    `history` holds a row (see HISTORY_COLUMNS) for each epoch done, the first one being epoch 0,
+    `history` holds a row (see history.COLUMNS) for each epoch done, the first one being epoch 0,
     before training. Same specification, images and computation: the same rows, bit for bit, but for
     the times.
     """
@@ -164,7 +146,7 @@ class TrainingRun:
             "eval_seconds": before["eval_seconds"] + self._now() - started,
         }
         values = trained | measured
-        row = {column: values[column] for column in HISTORY_COLUMNS}
+        row = {column: values[column] for column in COLUMNS}
         self.history.append(row)
         return row
 

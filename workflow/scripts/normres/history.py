@@ -1,0 +1,36 @@
+"""history.csv: a row an epoch, from epoch 0 (before training) on."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from normres.files import write_text
+
+COLUMNS = (
+    "epoch",
+    "train_loss",  # running mean over the epoch, nats an image
+    "test_loss",
+    "test_correct",
+    "test_accuracy",  # accuracies are fractions
+    "train_eval_loss",  # on a fixed sample of the training images, in evaluation mode
+    "train_eval_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "first_conv_grad_norm",
+    "last_conv_grad_norm",
+    "train_seconds",  # cumulative, training alone
+    "eval_seconds",  # cumulative
+    "images_per_second",  # of training, in this epoch
+)
+
+Row = dict[str, float | int | None]
+
+
+def write_history(history: Iterable[Mapping[str, float | int | None]], path: str | Path) -> None:
+    """Write history.csv; numbers in full precision, an empty cell for what there is not."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())
