@@ -6,10 +6,10 @@ rule list_networks:
         "results/{study}/networks.json",
     log:
         "results/{study}/logs/list_networks.log",
-    params:
-        networks=pipeline.networks_parameter,
     conda:
         "../../envs/pytorch.yaml"
+    params:
+        networks=pipeline.networks_parameter,
     message:
         "listing the networks of {wildcards.study}"
     shell:

@@ -54,7 +54,6 @@ class Display(logging.Handler):
         self.jobs: dict[int, Any] = {}  # id -> what Snakemake said of a job that has started
         self.done = self.total = 0
         self.to_train: set[tuple[str, str]] = set()
-        self.failed: list[str] = []
         self.started = time.monotonic()
         self.estimates: Estimates | None = None
         self.stop = threading.Event()
@@ -105,11 +104,11 @@ class Display(logging.Handler):
             self.to_train.discard(key)
 
     def _explain_failure(self, record: logging.LogRecord) -> None:
-        self.jobs.pop(record.jobid, None)
+        job = self.jobs.pop(record.jobid, None)
+        what = job.rule_msg if job is not None and job.rule_msg else record.rule_name
         logs = [Path(path) for path in record.log or []]
         lines = [line for path in logs if path.exists() for line in path.read_text().splitlines()]
-        self.failed.append(record.rule_name)
-        self.console.print(Text(f"{record.rule_name} failed:", style="bold"))
+        self.console.print(Text(f"Failed: {what}", style="bold"))
         for line in lines[-LOG_LINES:]:
             self.console.print(Text(f"  {line}"))
         for path in logs:

@@ -71,8 +71,11 @@ class StoredRun:
         partial = self.folder / f"epochs-{epochs}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        yield partial
-        os.replace(partial, self.folder / f"epochs-{epochs}")
+        try:
+            yield partial
+            os.replace(partial, self.folder / f"epochs-{epochs}")
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep `state`, replacing the earlier one."""
