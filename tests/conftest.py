@@ -4,7 +4,6 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
@@ -47,7 +46,3 @@ def read_history(folder):
 
 def read_record(folder):
     return json.loads((Path(folder) / "run.json").read_text())
-
-
-def read_bytes(folder, name):
-    return np.frombuffer((Path(folder) / name).read_bytes(), np.uint8)

@@ -111,6 +111,7 @@ def write_study(folder: Path, name: str, **changes: Any) -> Path:
         if status != "missing":
             write_run(folder / "runs" / run["run"], run, status, plan["lower"])
     write_complexity(folder / "complexity.csv", plan)
+    (folder / "dataset.json").write_text(json.dumps({"checksum": "sha256:0"}), encoding="utf-8")
     path = folder / "study.json"
     path.write_text(json.dumps(study, indent=2), encoding="utf-8")
     return path
@@ -190,7 +191,8 @@ def aggregate(study: Path) -> dict[str, Path]:
     """Run collect_runs and summarize_runs on a study.json; return the files by option name."""
     files = {name: study.parent / f"{name}.csv" for name in ("bands", "curves", "summary", "runs")}
     collect_runs.main(
-        f"--study {study} --out-curves {files['curves']} --out-runs {files['runs']}".split()
+        f"--study {study} --dataset {study.parent / 'dataset.json'} "
+        f"--out-curves {files['curves']} --out-runs {files['runs']}".split()
     )
     summarize_runs.main(
         f"--study {study} --curves {files['curves']} --runs {files['runs']} "

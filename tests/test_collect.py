@@ -21,7 +21,8 @@ from normres.tables import axis_text, configurations, read_study, read_table
 def collect(study):
     curves, runs = study.with_name("curves.csv"), study.with_name("runs.csv")
     collect_runs.main(
-        f"--study {study} --out-curves {curves} --out-runs {runs}".split(),
+        f"--study {study} --dataset {study.with_name('dataset.json')} "
+        f"--out-curves {curves} --out-runs {runs}".split(),
     )
     return read_table(curves, read_study(study)), read_table(runs, read_study(study))
 
@@ -71,7 +72,7 @@ def test_a_key_that_only_one_side_has_is_a_difference(quickstart):
 def test_runs_on_different_data_are_refused(quickstart):
     path = quickstart.parent / "runs/convnet/none/seed2/run.json"
     change(path, lambda r: r["data"].update(checksum="sha256:1"))
-    with pytest.raises(InputError, match=r"seed2/run.json: data.checksum is sha256:1"):
+    with pytest.raises(InputError, match=r"seed2/run.json: stale.* data.checksum was sha256:1"):
         collect(quickstart)
 
 

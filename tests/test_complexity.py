@@ -374,5 +374,5 @@ def test_command_names_what_the_dataset_lacks(tmp_path):
 
 def test_command_refuses_images_too_small_for_a_network(tmp_path):
     arguments = write_study(tmp_path, {}, [run_of("vgg11", "none", 0, {})], shape=(28, 28, 1))
-    with pytest.raises(InputError, match="vgg11 needs images of at least 32"):
+    with pytest.raises(InputError, match="vgg11 needs images of 32 x"):
         count_complexity.main(arguments)

@@ -111,6 +111,35 @@ def test_one_and_one_point_zero_are_the_same_learning_rate():
     assert a.definition == b.definition
 
 
+def test_whole_numbers_written_as_floats_are_whole_numbers():
+    study = expand(seeds=[1.0, 2], epochs=2.0, batch_size=[32.0, 64])
+    assert names(study)[0] == "convnet/none/batch_size=32/seed1" and study.epochs == 2
+    assert isinstance(study.runs[0].specification["epochs"], int)
+
+
+def test_exclusions_match_what_a_run_is_resolved_to():
+    rates = [1e-3, 1e-4]
+    rule = {"learning_rate": "1e-3", "model": "resnet", "reason": "known to diverge"}
+    study = expand(learning_rate=rates, exclude=[rule])
+    assert sum("resnet" in name for name in names(study)) == 4
+    assert not any("resnet" in name and "0.001" in name for name in names(study))
+    everything = expand(exclude=[{"norm": "group", "optimizer": "adam", "reason": "x"}])
+    assert {run.norm for run in everything.runs} == {"none"}
+
+
+def test_a_folder_named_as_a_data_set_has_its_own_size(tmp_path):
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    study = expand(dataset={"folder": str(folder)}, norms=["batch"], batch_size=16)
+    assert len(study.runs) == 4  # 1,297 digits in batches of 16 would leave one image
+
+
+def test_a_data_sets_own_size_that_is_named_changes_nothing():
+    assert expand(image_size=32).dataset == expand().dataset
+    assert expand(image_size=32).definition == expand().definition
+    assert expand(image_size=16).dataset["id"] == "digits-16px"
+
+
 def test_text_from_the_command_line_becomes_numbers():
     study = expand(epochs="3", learning_rate=["1e-3", "1e-4"], compile="false")
     assert study.epochs == 3
@@ -145,6 +174,14 @@ def test_a_network_file_states_what_the_configuration_needs():
         assert catalog.constant("networks", model, "MIN_SIDE") >= 1
 
 
+REPORTED = {
+    "model": "resnet",
+    "norm": "none",
+    "test_loss": 1.0,
+    "test_correct": 5,
+    "test_images": 10,
+}
+
 MISTAKES = {
     "unknown key": ({"batchsize": 32}, ["s", "'batchsize'", "did you mean 'batch_size'"]),
     "unknown model": ({"models": ["resnt"]}, ["models", "'resnt'", "'resnet'", "convnet"]),
@@ -178,7 +215,29 @@ MISTAKES = {
         {"overrides": {"resnet": {"dept": 2}}},
         ["overrides.resnet", "did you mean 'depth'"],
     ),
-    "missing key": ({"seeds": None}, ["seeds"]),
+    "override without effect": (
+        {"overrides": {"convnet": {"depth": 7}}},
+        ["overrides.convnet.depth", "none of its runs"],
+    ),
+    "exclusion of nothing": (
+        {"exclude": [{"model": "convnet", "norm": "batch", "reason": "x"}]},
+        ["exclude.0", "fits no configuration"],
+    ),
+    "null": ({"seeds": None}, ["seeds", "nothing (null) is not a list"]),
+    "not a number": ({"learning_rate": float("nan")}, ["learning_rate", "not a finite number"]),
+    "infinity": ({"learning_rate": [0.1, "inf"]}, ["learning_rate.1", "not a finite number"]),
+    "broken text": ({"compile": "["}, ["compile", "'['", "true or false"]),
+    "number as key": ({"overrides": {1: {}}}, ["overrides", "1 is not text", "quotes"]),
+    "too few images": ({"train_images": 5}, ["train_images", "5 images of 10 classes"]),
+    "reported twice": ({"reported": [REPORTED, REPORTED]}, ["reported.1", "there twice"]),
+    "reported for another": (
+        {"reported": [{**REPORTED, "model": "restnet"}]},
+        ["reported.0.model", "'restnet'", "'resnet'"],
+    ),
+    "more correct than images": (
+        {"reported": [{**REPORTED, "test_correct": 11}]},
+        ["reported.0", "more than test_images"],
+    ),
 }
 
 
@@ -200,6 +259,11 @@ def test_mistakes_outside_a_study():
         ({"device": "gpu"}, ["device", "'gpu'"]),
         ({"studies": {}}, ["studies", "empty"]),
         ({"studies": {"s": SMALL, "../up": SMALL}}, ["../up"]),
+        ({"studies": {"s": SMALL, "store": SMALL}}, ["'store'", "uses itself"]),
+        ({"studies": {"s": SMALL, 2024: SMALL}}, ["2024 is not text"]),
+        ({"save_every": float("nan")}, ["save_every", "not a finite number"]),
+        ({"studies": 1}, ["studies", "not a mapping"]),
+        ({"studies": {"s": None}}, ["studies.s", "nothing (null)"]),
         ({"studies": {"s": ["u"]}}, ["'u'"]),
     ]:
         with pytest.raises(InputError) as caught:

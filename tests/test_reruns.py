@@ -34,14 +34,22 @@ def test_all_is_there_and_nothing_is_left_to_do(finished):
     assert (finished.results() / "verdict.txt").read_text().startswith("8 ok of 8 runs")
 
 
-def test_touched_files_and_a_fresh_clone(project):
-    """A clone's files are all newer than the results."""
+def test_touched_files(project):
+    now = time.time()
+    for path in project.folder.rglob("*"):
+        if ".snakemake" not in path.parts and not path.is_symlink():
+            os.utime(path, (now, now))
+            now += 0.001
+    assert project.planned() == {}
+
+
+def test_a_fresh_clone_beside_old_results(project):
+    """A clone's files are all newer than the results, and Snakemake has no records of them."""
+    shutil.rmtree(project.folder / ".snakemake")
     now = time.time()
     for part in ("Snakefile", "config.yaml", "workflow", "profiles", "envs"):
         for path in [project.folder / part, *(project.folder / part).rglob("*")]:
             os.utime(path, (now, now))
-    for path in project.results().rglob("*.csv"):
-        os.utime(path, (now, now))
     assert project.planned() == {}
 
 
@@ -82,7 +90,8 @@ def test_an_unrelated_study(project):
 
 
 def test_a_default_that_is_named(project):
-    project.configure(tiny={**TINY, "learning_rate": "1e-4", "pooling": "sum", "beta1": 0.9})
+    named = {"learning_rate": "1e-4", "pooling": "sum", "beta1": 0.9, "image_size": 32}
+    project.configure(tiny={**TINY, **named})
     assert project.planned() == {}
 
 
@@ -184,6 +193,14 @@ def test_stale_runs_are_not_believed_when_snakemakes_records_are_lost(project):
     result = project.snakemake()
     assert result.returncode != 0
     assert "learning_rate" in result.stdout and "convnet/none/seed0" in result.stdout
+
+
+def test_runs_on_other_data_are_not_believed_when_snakemakes_records_are_lost(project):
+    shutil.rmtree(project.folder / ".snakemake")
+    project.configure(tiny={**TINY, "image_size": 16})
+    result = project.snakemake()
+    assert result.returncode != 0
+    assert "data.checksum" in result.stdout
 
 
 def test_edited_code_is_noticed_when_snakemakes_records_are_lost(project):

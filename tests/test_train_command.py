@@ -110,6 +110,25 @@ def test_an_interrupted_run_goes_on_from_its_last_state(digits_folder, tmp_path,
     assert read_record(tmp_path / "cut")["attempts"] == 2
 
 
+def test_fewer_epochs_leave_the_state_of_more_alone(digits_folder, tmp_path):
+    store = ["--store", tmp_path / "store", "--save-every", 0]
+    command(digits_folder, tmp_path / "long", *store, epochs=3)
+    state = next((tmp_path / "store").glob("*/state.pt"))
+    before = state.read_bytes()
+    short = command(digits_folder, tmp_path / "short", *store, epochs=2)
+    assert state.read_bytes() == before
+    assert same_results(short, command(digits_folder, tmp_path / "whole", epochs=2))
+
+
+def test_a_stored_run_that_lost_a_file_is_made_again(digits_folder, tmp_path):
+    store = ["--store", tmp_path / "store"]
+    first = command(digits_folder, tmp_path / "a", *store)
+    next((tmp_path / "store").glob("*/epochs-2/model.pt")).unlink()
+    again = command(digits_folder, tmp_path / "b", *store)
+    assert same_results(first, again)
+    assert read_record(again)["attempts"] == 1  # nothing was left to train
+
+
 def test_a_trained_run_is_linked(digits_folder, tmp_path, monkeypatch):
     store = ["--store", tmp_path / "store"]
     first = command(digits_folder, tmp_path / "a", *store)
@@ -169,6 +188,11 @@ def test_a_failure_is_recorded_when_asked_for(digits_folder, tmp_path, capsys):
         (["--learning_rate", "-1"], ["--learning_rate", "above 0"]),
         (["--depth", "5"], ["--depth", "convnet"]),
         (["--epochs", "0"], ["--epochs"]),
+        (["--seed", "-1"], ["--seed", "too small"]),
+        (["--compile", "["], ["--compile", "true or false"]),
+        (["--norm", "group", "--groups", "5"], ["5 groups", "32 channels"]),
+        (["--run", "{"], ["--run", "JSON"]),
+        (["--run", "{}"], ["--run", "specification"]),
         (["--test_images", "501"], ["test_images", "501"]),
         (["--data", "nowhere"], ["nowhere"]),
     ],

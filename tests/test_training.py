@@ -29,33 +29,36 @@ def train(specification, images):
     return run
 
 
-def plain_losses(specification, images, steps):
-    """The first losses of a plain loop over torchvision's transforms, from the same weights."""
+def plain_losses(specification, images, epochs=1):
+    """The losses of a plain loop over torchvision's transforms, and its weights."""
     torch.set_num_threads(1)
     network = build_network(specification, 3, 32, 10)
     initialize(network, specification["seed"], specification["initialization"])
     kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[specification["optimizer"]]
     optimizer = kind(network.parameters(), lr=specification["learning_rate"])
     chosen = split(images, train_images=specification["train_images"]).train
-    order = torch.randperm(len(chosen), generator=generator(specification["seed"], "order", 1))
-    torch.manual_seed(derive(specification["seed"], "dropout", 1))
     network.train()
     losses = []
-    for positions in order.split(specification["batch_size"])[:steps]:
-        tensors = [transforms.to_tensor(np.array(images.images[chosen[i]])) for i in positions]
-        batch = transforms.normalize(torch.stack(tensors), [0.5] * 3, [0.5] * 3)
-        labels = torch.tensor([images.labels[chosen[i]] for i in positions])
-        loss = nn.functional.nll_loss(network(batch).log_softmax(1), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append((loss.item(), len(positions)))
-    return losses
+    for epoch in range(1, epochs + 1):
+        order = torch.randperm(
+            len(chosen), generator=generator(specification["seed"], "order", epoch)
+        )
+        torch.manual_seed(derive(specification["seed"], "dropout", epoch))
+        for positions in order.split(specification["batch_size"]):
+            tensors = [transforms.to_tensor(np.array(images.images[chosen[i]])) for i in positions]
+            batch = transforms.normalize(torch.stack(tensors), [0.5] * 3, [0.5] * 3)
+            labels = torch.tensor([images.labels[chosen[i]] for i in positions])
+            loss = nn.functional.nll_loss(network(batch).log_softmax(1), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append((loss.item(), len(positions)))
+    return losses, network.state_dict()
 
 
 def assert_epoch_is_that_of_a_plain_loop(specification, images, tolerance):
     history = train(specification, images).history
-    losses = plain_losses(specification, images, steps=4)
+    losses, _ = plain_losses(specification, images)
     assert [size for _, size in losses] == [16, 16, 16, 10]
     mean = sum(loss * size for loss, size in losses) / 58
     assert history[1]["train_loss"] == pytest.approx(mean, rel=tolerance)
@@ -80,7 +83,20 @@ def test_an_epoch_with_adam_is_that_of_a_plain_loop(digits, model, norm):
     assert_epoch_is_that_of_a_plain_loop(specification, digits, tolerance=5e-3)
 
 
-def test_losses_are_sums_over_images_not_means_of_batch_means(digits):
+def test_two_epochs_end_at_the_weights_of_a_plain_loop(digits):
+    """Two epochs in two orders, and no gradient left over from one step to the next."""
+    options = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.01, "normalize": "half"}
+    specification = small_run("convnet", "none", epochs=2, **options)
+    _, expected = plain_losses(specification, digits, epochs=2)
+    start = build_network(specification, 3, 32, 10)
+    initialize(start, specification["seed"], "default")
+    for name, value in train(specification, digits).weights().items():
+        moved = (expected[name] - start.state_dict()[name]).norm()
+        assert (value - expected[name]).norm() < 1e-3 * moved, name
+
+
+def test_losses_are_sums_over_images_not_means_of_batch_means(digits, monkeypatch):
+    monkeypatch.setattr("normres.evaluation.TEST_BATCH", 16)  # 30 images: 16 and 14
     specification = small_run("convnet", "none")
     run = TrainingRun(specification, digits, choose_computation(specification, "cpu"))
     images = run.sets["test"]

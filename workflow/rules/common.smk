@@ -5,7 +5,7 @@ import sys
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 
 from normres import fingerprint
-from normres.pipeline import FIGURE_FORMATS, FIGURES, load_pipeline
+from normres.pipeline import FIGURES, load_pipeline
 from normres.progress import attach_display
 
 pipeline = load_pipeline(config)

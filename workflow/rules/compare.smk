@@ -27,6 +27,7 @@ rule resolve_study:
         "../../envs/pytorch.yaml"
     params:
         definition=pipeline.study_parameter,
+        code=fingerprint.fingerprint("resolve_study"),
     message:
         "listing the runs of {wildcards.study}"
     shell:
@@ -38,6 +39,7 @@ rule collect_runs:
     input:
         pipeline.run_files,
         study="results/{study}/study.json",
+        description=pipeline.dataset_file,
     output:
         curves="results/{study}/curves.csv",
         runs="results/{study}/runs.csv",
@@ -50,7 +52,8 @@ rule collect_runs:
     message:
         "collecting the runs of {wildcards.study}"
     shell:
-        "python -m collect_runs --study {input.study:q} --out-curves {output.curves:q} "
+        "python -m collect_runs --study {input.study:q} --dataset {input.description:q} "
+        "--out-curves {output.curves:q} "
         "--out-runs {output.runs:q} > {log:q} 2>&1"
 
 

@@ -1,11 +1,12 @@
 # Parameters, multiply-adds, activations and memory of each network of a study.
 
 
+# As for definitions (compare.smk), the file's name tells one list from another.
 rule list_networks:
     output:
-        "results/{study}/networks.json",
+        "results/{study}/.networks-{digest}.json",
     log:
-        "results/{study}/logs/list_networks.log",
+        "results/{study}/logs/list_networks-{digest}.log",
     conda:
         "../../envs/pytorch.yaml"
     params:
@@ -13,12 +14,13 @@ rule list_networks:
     message:
         "listing the networks of {wildcards.study}"
     shell:
-        "printf '%s\\n' {params.networks:q} > {output:q} 2> {log:q}"
+        "rm -fv results/{wildcards.study}/.networks-* > {log:q}; "
+        "printf '%s\\n' {params.networks:q} > {output:q}"
 
 
 rule count_complexity:
     input:
-        networks="results/{study}/networks.json",
+        networks=pipeline.networks_of,
         description=pipeline.dataset_file,
     output:
         summary="results/{study}/complexity.csv",

@@ -36,6 +36,8 @@ rule verdict:
         "results/{study}/logs/verdict.log",
     conda:
         "../../envs/pytorch.yaml"
+    params:
+        code=fingerprint.fingerprint("check_runs"),
     message:
         "checking how the runs of {wildcards.study} ended"
     shell:

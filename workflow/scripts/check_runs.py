@@ -7,12 +7,11 @@ A diverged run is a result. The verdict is only written when no run has failed.
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
 from normres.errors import run_command
-from normres.files import write_text
+from normres.files import read_rows, write_text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,8 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, required=True, help="the study's report.html")
     parser.add_argument("--out", type=Path, required=True, help="the verdict to write")
     arguments = parser.parse_args(argv)
-    with arguments.runs.open(encoding="utf-8", newline="") as table:
-        runs = list(csv.DictReader(table))
+    runs = read_rows(arguments.runs)
     ended = {
         status: [run for run in runs if run["status"] == status]
         for status in ("ok", "diverged", "failed")

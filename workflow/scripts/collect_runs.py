@@ -1,6 +1,7 @@
 """Collect the runs of a study into two tables, and refuse results that are not what it asks for.
 
     python workflow/scripts/collect_runs.py --study results/quickstart/study.json \\
+        --dataset results/data/digits/dataset.json \\
         --out-curves results/quickstart/curves.csv --out-runs results/quickstart/runs.csv
 
 Reads runs/<run>/run.json and history.csv beside study.json. curves.csv has a row a run and epoch,
@@ -26,13 +27,15 @@ ENVIRONMENT = ["device_name", "precision", "cpu_threads"]
 Row = dict[str, Any]
 
 
-def collect(study: dict[str, Any], folder: Path) -> tuple[list[Row], list[Row]]:
+def collect(study: Row, folder: Path, checksum: str) -> tuple[list[Row], list[Row]]:
     """Read all runs of `study` from `folder`/runs; return the rows of curves.csv and of runs.csv.
+
+    `checksum` is that of the study's prepared data.
 
     Raises InputError where results were made under another specification, fingerprint or data
     than the study asks for, and where the files of a run contradict each other.
     """
-    curves, runs, stale, data = [], [], [], {}
+    curves, runs, stale = [], [], []
     for expected in study["runs"]:
         place = folder / "runs" / expected["run"]
         key = {"model": expected["model"], "norm": expected["norm"]}
@@ -43,22 +46,19 @@ def collect(study: dict[str, Any], folder: Path) -> tuple[list[Row], list[Row]]:
             runs.append({"run": expected["run"], **key, "status": "failed", "reason": reason})
             continue
         found = read_json(place / "run.json")
-        if difference := "; ".join(differences(expected, found)):
+        if difference := "; ".join(differences(expected, found, checksum)):
             stale.append((place, difference))
             continue
-        if checksum := (found.get("data") or {}).get("checksum"):
-            data.setdefault(checksum, place)
         history = read_history(place, found)
         curves += [{**key, "status": found["status"], **epoch} for epoch in history]
         runs.append({"run": expected["run"], **key, **outcome(found, history)})
     if stale:
         raise InputError(stale_message(stale, len(study["runs"])))
-    refuse_mixed_data(data)
     return curves, runs
 
 
-def differences(expected: Row, found: Row) -> Iterator[str]:
-    """Say in what the specification and fingerprint of a run differ from those expected."""
+def differences(expected: Row, found: Row, checksum: str) -> Iterator[str]:
+    """Say in what a run's specification, fingerprint and data differ from those expected."""
     wanted, made = (flatten(entry.get("specification") or {}) for entry in (expected, found))
     for key in sorted(wanted.keys() | made.keys()):
         if key not in made or key not in wanted or wanted[key] != made[key]:
@@ -68,6 +68,9 @@ def differences(expected: Row, found: Row) -> Iterator[str]:
             yield f"{key} was {old}, the study asks {new}"
     if expected["fingerprint"] != found.get("fingerprint"):
         yield "fingerprint: the code that can change its numbers was another"
+    data = found.get("data")  # a failed run has none
+    if data and data["checksum"] != checksum:
+        yield f"data.checksum was {data['checksum']}, that of the study's data is {checksum}"
 
 
 def flatten(values: Row, prefix: str = "") -> Row:
@@ -89,17 +92,6 @@ def stale_message(stale: list[tuple[Path, str]], total: int) -> str:
         f"{place / 'run.json'}: stale results: {difference}{others}. "
         f"To redo: rm -r {folders}{more}, then run snakemake again"
     )
-
-
-def refuse_mixed_data(data: dict[str, Path]) -> None:
-    """Raise InputError if runs of one study were trained on different data."""
-    if len(data) > 1:
-        (first, place), (second, other) = list(data.items())[:2]
-        raise InputError(
-            f"{other / 'run.json'}: data.checksum is {second}, but {first} in "
-            f"{place / 'run.json'}; the runs of a study share one data set: rm -r the older run, "
-            "then run snakemake again"
-        )
 
 
 def read_history(place: Path, found: Row) -> list[Row]:
@@ -151,11 +143,13 @@ def main(argv: list[str] | None = None) -> int | None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--study", type=Path, required=True, help="study.json, beside runs/")
+    parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
     parser.add_argument("--out-curves", type=Path, required=True, help="csv: a row a run and epoch")
     parser.add_argument("--out-runs", type=Path, required=True, help="csv: a row a run")
     arguments = parser.parse_args(argv)
     study = read_study(arguments.study)
-    curves, runs = collect(study, arguments.study.parent)
+    checksum = read_json(arguments.dataset)["checksum"]
+    curves, runs = collect(study, arguments.study.parent, checksum)
     key = ["model", "norm", *study["axes"], "seed", "status"]
     write_rows(curves, [*key, *COLUMNS], arguments.out_curves)
     write_rows(runs, ["run", *key, "reason", *COLUMNS, *OUTCOME, *ENVIRONMENT], arguments.out_runs)

@@ -1,6 +1,6 @@
 """Count what the networks of a study cost: parameters, MACs, norm operations, activations, memory.
 
-    python workflow/scripts/count_complexity.py --study results/quickstart/networks.json \\
+    python workflow/scripts/count_complexity.py --study results/quickstart/study.json \\
         --dataset results/data/digits/dataset.json \\
         --out-summary results/quickstart/complexity.csv --out-layers results/quickstart/layers.csv
     python workflow/scripts/count_complexity.py --model resnet --norm batch --input 3x32x32 \\
@@ -99,7 +99,7 @@ def costs(
 
 
 def read_networks(path: str | Path) -> dict[str, Any]:
-    """The `axes` and `runs` of a study.json, or of a networks.json, which has a run a network."""
+    """The `axes` and `runs` of a study.json, or of a list of networks, which has a run each."""
     study = read_json(path)
     if not isinstance(study, dict) or not {"axes", "runs"} <= set(study):
         raise InputError(f"{path}: needs `axes` and `runs`, as study.json has")
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     of_study = parser.add_argument_group("the networks of a study")
-    of_study.add_argument("--study", type=Path, help="study.json or networks.json")
+    of_study.add_argument("--study", type=Path, help="study.json, or a list of its networks")
     of_study.add_argument("--dataset", type=Path, help="dataset.json of its data set")
     of_study.add_argument("--out-summary", type=Path, help="csv to write: a row a network")
     of_study.add_argument("--out-layers", type=Path, help="csv to write: a row a layer")

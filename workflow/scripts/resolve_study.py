@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from normres.config import read_config
-from normres.errors import run_command
+from normres.errors import InputError, run_command
 from normres.files import write_json
 
 
@@ -20,8 +20,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--definition", type=json.loads, required=True, help="the study as JSON")
     parser.add_argument("--out", type=Path, required=True, help="the study.json to write")
     arguments = parser.parse_args(argv)
-    name = arguments.definition["study"]
-    config = read_config({"study": name, "studies": {name: arguments.definition["definition"]}})
+    try:
+        name, definition = arguments.definition["study"], arguments.definition["definition"]
+    except (KeyError, TypeError):
+        raise InputError("--definition: needs the keys `study` and `definition`") from None
+    config = read_config({"study": name, "studies": {name: definition}})
     study = config.studies[0]
     write_json(arguments.out, study.describe())
     print(f"wrote {arguments.out}: {len(study.runs)} runs")

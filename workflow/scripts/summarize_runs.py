@@ -109,7 +109,7 @@ def with_reported(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame
         ],
         columns=["model", "norm", "reported_test_accuracy", "reported_test_loss"],
     )
-    return table.merge(reported, on=["model", "norm"], how="left")
+    return table.merge(reported, on=["model", "norm"], how="left", validate="many_to_one")
 
 
 def with_costs(
@@ -174,7 +174,9 @@ def note(runs: pd.DataFrame, study: Mapping[str, Any]) -> str:
         "1 MAC = 1 multiply-add of a convolution or linear layer, for one image.",
     ]
     if len(complete):
-        sentences.append(f"Time: training alone, on {trained_on(complete)}.")
+        sentences.append(
+            f"Time: training alone, on {trained_on(complete)}; runs may have shared the machine."
+        )
     if study.get("reported"):
         sentences.append("Reported: what the exercise's write-up says of its single runs.")
     if (runs["status"] != "ok").any():

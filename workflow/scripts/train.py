@@ -29,9 +29,15 @@ from normres.devices import choose_computation
 from normres.environment import EXACT, describe
 from normres.errors import InputError, run_command
 from normres.files import replacing, write_json
-from normres.history import write_history
+from normres.history import best_epoch, write_history
 from normres.images import Images, open_images
-from normres.options import check_last_batch, option_schemas, resolve
+from normres.options import (
+    check_groups,
+    check_last_batch,
+    option_schemas,
+    resolve,
+    schema,
+)
 from normres.store import StoredRun, link_outputs, run_key, save_tensors
 from normres.training import TrainingRun
 from normres.validation import check, check_name, coerce
@@ -110,7 +116,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def read_plan(arguments: argparse.Namespace) -> dict[str, Any]:
     """The run's specification and code fingerprint, from --run or from the single options."""
     if arguments.run:
-        plan = json.loads(arguments.run)
+        plan = parse_plan(arguments.run)
         now = fingerprint.of_run(plan["specification"]["model"], plan["specification"]["norm"])
         if now != plan["fingerprint"]:
             raise InputError(
@@ -127,10 +133,13 @@ def read_plan(arguments: argparse.Namespace) -> dict[str, Any]:
         if getattr(arguments, name) is not None:
             given[name] = coerce(getattr(arguments, name), option)
             check(given[name], option, f"--{name}")
-    check(arguments.epochs, {"type": "integer", "minimum": 1}, "--epochs")
+    study = schema()["$defs"]["study"]["properties"]
+    check(arguments.epochs, study["epochs"], "--epochs")
+    check(arguments.seed, study["seeds"]["items"], "--seed")
     specification = resolve(
         arguments.model, arguments.norm, arguments.seed, arguments.epochs, given
     )
+    check_groups(specification)
     unread = sorted(set(given) - set(specification))
     if unread:
         raise InputError(
@@ -142,6 +151,16 @@ def read_plan(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def parse_plan(text: str) -> dict[str, Any]:
+    """The plan that --run gives as JSON; raises InputError where it is not one."""
+    try:
+        plan = json.loads(text)
+        plan["specification"]["model"], plan["specification"]["norm"], plan["fingerprint"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"--run: not a run as JSON ({type(error).__name__}: {error})") from None
+    return plan
+
+
 def train(plan: Mapping[str, Any], arguments: argparse.Namespace) -> None:
     """Train, or link what is trained already, so that --out holds the run's four files."""
     specification = plan["specification"]
@@ -150,18 +169,16 @@ def train(plan: Mapping[str, Any], arguments: argparse.Namespace) -> None:
     with ExitStack() as stack:
         store = arguments.store or stack.enter_context(tempfile.TemporaryDirectory())
         stored = StoredRun(store, key)
-        stack.enter_context(
-            stored.locked(lambda: print(f"waiting: another process trains run {key}", flush=True))
-        )
-        finished = stored.finished(specification["epochs"])
-        if finished:
-            print(f"already trained: linked from {finished}")
-        else:
-            with stored.finishing(specification["epochs"]) as folder:
-                train_into(folder, plan, images, stored, arguments)
+        with stored.locked(lambda: print(f"waiting: another process trains run {key}", flush=True)):
             finished = stored.finished(specification["epochs"])
-            stored.prune_states(arguments.state_budget_gb)
-        link_outputs(finished, arguments.out)
+            if finished:
+                print(f"already trained: linked from {finished}")
+            else:
+                with stored.finishing(specification["epochs"]) as folder:
+                    train_into(folder, plan, images, stored, arguments)
+                finished = stored.finished(specification["epochs"])
+            link_outputs(finished, arguments.out)
+        stored.prune_states(arguments.state_budget_gb)
     print(f"wrote {arguments.out}")
 
 
@@ -177,18 +194,13 @@ def train_into(
     epochs = specification["epochs"]
     started = datetime.now(UTC)
     computation = choose_computation(specification, arguments.device)
+    if specification["compile"] and not computation.compiled:
+        print("not compiled: there is no C++ compiler (or, on CUDA, no Triton)")
     run = TrainingRun(specification, images, computation)
     check_last_batch(len(run.sets["train"]), specification)
-    environment = describe(computation)
-    environments = [environment]
-    state = stored.load_state()
-    if state and state["run"]["history"][-1]["epoch"] <= epochs:
-        run.load_state_dict(state["run"])
-        environments = [*state["environments"], environment]
-        print(f"goes on after epoch {run.epoch}")
-
-    def save() -> None:
-        stored.save_state({"run": run.state_dict(), "environments": environments})
+    environments, kept = resume(run, stored, epochs)
+    if run.epoch < epochs:
+        environments.append(describe(computation))
 
     report = ProgressFile(arguments.progress, specification)
     saved = time.monotonic()
@@ -196,46 +208,61 @@ def train_into(
     for row in run.train(lambda done, total: report.batch(run, done, total)):
         print(" ".join(f"{_cell(row[column]):>19}" for column in LOGGED), flush=True)
         report.epoch(run)
-        if run.epoch < epochs and time.monotonic() - saved >= arguments.save_every:
-            save()
+        due = run.epoch == epochs or time.monotonic() - saved >= arguments.save_every
+        if due and run.epoch > kept and not run.diverged:
+            stored.save_state({"run": run.state_dict(), "environments": environments})
             saved = time.monotonic()
-    if not run.diverged and (state is None or run.epoch > state["run"]["history"][-1]["epoch"]):
-        save()
+    write_outputs(folder, plan, run, environments, started)
 
+
+def resume(run: TrainingRun, stored: StoredRun, epochs: int) -> tuple[list[dict[str, Any]], int]:
+    """Load the stored state where it is not beyond `epochs`.
+
+    Returns the environments of the attempts so far and the epoch of the stored state (-1 for none),
+    which a state of an earlier epoch must not replace.
+    """
+    state = stored.load_state()
+    if state is None:
+        return [], -1
+    kept = state["run"]["history"][-1]["epoch"]
+    if kept > epochs:
+        return [], kept
+    run.load_state_dict(state["run"])
+    print(f"goes on after epoch {run.epoch}")
+    return state["environments"], kept
+
+
+def write_outputs(
+    folder: Path,
+    plan: Mapping[str, Any],
+    run: TrainingRun,
+    environments: list[dict[str, Any]],
+    started: datetime,
+) -> None:
+    """Write the four files of a run that has ended, diverged or not."""
     write_history(run.history, folder / "history.csv")
     save_tensors(run.weights(), folder / "model.pt")
     with replacing(folder / "test_logits.npy") as temporary:
         np.save(temporary, run.test_logits())
-    exact = all(e[key] == environment[key] for e in environments for key in EXACT)
+    last = environments[-1]
     write_json(
         folder / "run.json",
         {
             "status": "diverged" if run.diverged else "ok",
             "reason": f"loss not finite in epoch {run.epoch}" if run.diverged else None,
-            "specification": specification,
+            "specification": plan["specification"],
             "fingerprint": plan["fingerprint"],
-            "data": {"name": images.name, "checksum": images.checksum},
+            "data": {"name": run.images.name, "checksum": run.images.checksum},
             "final": _finite(run.history[-1]),
             "best": best_epoch(run.history),
-            "environment": environment,
+            "environment": last,
             "attempts": len(environments),
-            "exact": exact,
+            "exact": all(e[key] == last[key] for e in environments for key in EXACT),
             "train_seconds": run.history[-1]["train_seconds"],
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-
-
-def best_epoch(history: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The epoch with the highest accuracy, and on which images it was chosen."""
-    chosen_on = "test" if history[0]["validation_accuracy"] is None else "validation"
-    best = max(history[1:] or history, key=lambda row: row[f"{chosen_on}_accuracy"])
-    return {
-        "epoch": best["epoch"],
-        "test_accuracy": best["test_accuracy"],
-        "chosen_on": chosen_on,
-    }
 
 
 def record_failure(plan: Mapping[str, Any], reason: str, arguments: argparse.Namespace) -> None:

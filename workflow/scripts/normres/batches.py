@@ -43,9 +43,11 @@ class ImageSet:
         return len(self.indices)
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The images at `positions` (B,): float32 (B, C, H, W) as ToTensor and Normalize give them,
-        and their labels (B,)."""
-        chosen = self.indices[positions.to(self.indices.device)]
+        """The images at `positions` (B,), a tensor on the device, and their labels (B,).
+
+        Images are float32 (B, C, H, W), as torchvision's ToTensor and Normalize give them.
+        """
+        chosen = self.indices[positions]
         images = self.pixels[chosen].permute(0, 3, 1, 2).to(torch.float32).div_(255)
         if self.mean is not None:
             images = images.sub_(self.mean).div_(self.deviation)
@@ -53,5 +55,5 @@ class ImageSet:
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in their order, in batches of `batch_size`; the last one may be shorter."""
-        for positions in torch.arange(len(self)).split(batch_size):
+        for positions in torch.arange(len(self), device=self.indices.device).split(batch_size):
             yield self.batch(positions)

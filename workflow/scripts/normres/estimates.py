@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from normres.config import Run
 from normres.dataset_facts import SIZES
+from normres.grid import Run
 from normres.pipeline import RESULTS, Pipeline
 
 # Seconds of one CPU thread for 1,000 training images of 32 x 32 pixels, evaluation included.
@@ -23,7 +23,9 @@ class Estimates:
 
     def __init__(self):
         seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
-        records = sorted(RESULTS.glob("store/*/epochs-*/run.json"), key=lambda p: p.stat().st_mtime)
+        records = sorted(
+            RESULTS.glob("store/*/epochs-*[0-9]/run.json"), key=lambda p: p.stat().st_mtime
+        )
         for path in records[-RECORDS_READ:]:
             record = json.loads(path.read_text(encoding="utf-8"))
             last, run = record["final"], record["specification"]

@@ -67,7 +67,7 @@ def gradient_norms(
     ]
     weights = [convolutions[0].weight, convolutions[-1].weight]
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    batch, labels = images.batch(torch.arange(len(images)))
+    batch, labels = next(images.in_order(len(images)))
     devices = [computation.device] if computation.device.type == "cuda" else []
     network.train()
     with torch.random.fork_rng(devices=devices):

@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under a temporary name, then moved into place."""
 
+import csv
 import json
 import os
 from collections.abc import Iterator
@@ -38,6 +39,15 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON with sorted keys; NaN and infinities are refused."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """Read the rows of a csv file as text; raises InputError where the file is missing."""
+    try:
+        with open(path, newline="", encoding="utf-8") as table:
+            return list(csv.DictReader(table))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
 
 
 def read_json(path: str | Path) -> Any:

@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from normres.files import write_text
 
@@ -25,6 +26,17 @@ COLUMNS = (
 )
 
 Row = dict[str, float | int | None]
+
+
+def best_epoch(history: Sequence[Mapping[str, float | int | None]]) -> dict[str, Any]:
+    """The epoch with the highest accuracy, its test accuracy, and on which images it was chosen."""
+    chosen_on = "test" if history[0]["validation_accuracy"] is None else "validation"
+    best = max(history[1:] or history, key=lambda row: row[f"{chosen_on}_accuracy"])
+    return {
+        "epoch": best["epoch"],
+        "test_accuracy": best["test_accuracy"],
+        "chosen_on": chosen_on,
+    }
 
 
 def write_history(history: Iterable[Mapping[str, float | int | None]], path: str | Path) -> None:

@@ -69,6 +69,16 @@ def resolve(
     return specification
 
 
+def check_groups(specification: Mapping[str, Any]) -> None:
+    """Raise InputError where the groups of group norm do not divide a network's channels."""
+    groups, model = specification.get("groups"), specification["model"]
+    for channels in catalog.constant("networks", model, "CHANNELS") if groups else ():
+        if channels % groups:
+            raise InputError(
+                f"groups: {groups} groups do not divide the {channels} channels of {model}"
+            )
+
+
 def check_last_batch(n_train: int, specification: Mapping[str, Any]) -> None:
     """Refuse a last batch of a single image where a norm computes statistics over a batch.
 

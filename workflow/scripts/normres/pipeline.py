@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from normres import catalog, fingerprint
-from normres.config import Config, Run, Study, read_config
+from normres.config import Config, read_config
 from normres.errors import InputError
+from normres.grid import Run, Study
 from normres.options import MEMORY_OPTIONS, resolve
 
 RESULTS = Path("results")
@@ -34,7 +35,6 @@ FIGURES = {
 FIGURE_FORMATS = ("png", "svg", "pdf", "csv")
 TABLES = (
     "study.json",
-    "networks.json",
     "curves.csv",
     "runs.csv",
     "complexity.csv",
@@ -44,7 +44,7 @@ TABLES = (
     "summary.md",
     "summary.tex",
 )
-REPORT_TEXTS = ("report.html.j2", "figure.rst")
+REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.schema.yaml")
 RUN_FILES = ("history.csv", "run.json", "model.pt", "test_logits.npy")
 
 
@@ -134,12 +134,24 @@ class Pipeline:
         return self.definition_file(wildcards.study)
 
     def networks_parameter(self, wildcards) -> str:
-        """The distinct networks of a study and their code, as one canonical JSON text.
+        """The networks of a job's study; see `networks`."""
+        return self.networks(wildcards.study)
 
-        Written out as networks.json, on which the complexity depends instead of on study.json: so
-        a new seed recounts nothing.
+    def networks_file(self, study: str) -> str:
+        """A file whose name changes with `networks`, which it holds."""
+        digest = hashlib.sha256(self.networks(study).encode()).hexdigest()[:16]
+        return f"{RESULTS}/{study}/.networks-{digest}.json"
+
+    def networks_of(self, wildcards) -> str:
+        """`networks_file` of a job's study."""
+        return self.networks_file(wildcards.study)
+
+    def networks(self, name: str) -> str:
+        """A study's distinct networks, their code and data, as one canonical JSON text.
+
+        The complexity depends on it instead of on study.json: so a new seed recounts nothing.
         """
-        study = self.studies[wildcards.study]
+        study = self.studies[name]
         runs: dict[str, dict[str, Any]] = {}
         code, axes = {}, {}
         for run in study.runs:
@@ -156,7 +168,9 @@ class Pipeline:
             runs[canonical(network)] = network
             modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
             code[f"{run.model}/{run.norm}"] = fingerprint.fingerprint("count_complexity", *modules)
-        return canonical({"axes": axes, "runs": [runs[k] for k in sorted(runs)], "code": code})
+        listed = [runs[key] for key in sorted(runs)]
+        data = study.dataset["id"]
+        return canonical({"axes": axes, "runs": listed, "code": code, "data": data})
 
     def dataset_arguments(self, wildcards) -> str:
         """Arguments of prepare_data.py for one data set, quoted for the shell."""
@@ -199,7 +213,7 @@ class Pipeline:
 
     def report_code(self, wildcards) -> str:
         """Fingerprint of the report's command and of the texts it fills in."""
-        texts = [Path(__file__).parents[2] / "report" / name for name in REPORT_TEXTS]
+        texts = [Path(__file__).parents[2] / name for name in REPORT_TEXTS]
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()[:16]
         return f"{fingerprint.fingerprint('render_report')} {digest}"
 
@@ -229,7 +243,7 @@ class Pipeline:
             ]
             files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
             files += self.figure_files(study.name)
-            files.append(self.definition_file(study.name))
+            files += [self.definition_file(study.name), self.networks_file(study.name)]
         return files
 
 

@@ -7,6 +7,7 @@ date while it trains. On a terminal it redraws; elsewhere it prints a line every
 import atexit
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -19,12 +20,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 from snakemake.logging import logger
-from snakemake.settings.enums import Quietness
 from snakemake.settings.types import ExecMode
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from normres.config import Run
 from normres.estimates import Estimates
+from normres.grid import Run
 from normres.pipeline import RESULTS, Pipeline
 
 LINE_SECONDS = 30  # between two lines where there is no terminal
@@ -38,6 +38,9 @@ def attach_display(workflow, pipeline: Pipeline) -> "Display":
     """
     display = Display(workflow, pipeline)
     if workflow.exec_mode == ExecMode.DEFAULT:
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+                handler.addFilter(lambda record: not display.replaces_snakemake())
         logger.addHandler(display)
     return display
 
@@ -67,13 +70,15 @@ class Display(logging.Handler):
             self._plan(record.stats)
         elif event == LogEvent.JOB_INFO:
             self.jobs[record.jobid] = record
+            if record.rule_name == "train":  # forget how far an earlier attempt was
+                self._progress_file(record).unlink(missing_ok=True)
         elif event == LogEvent.JOB_FINISHED:
             self._finish(record.job_id)
         elif event == LogEvent.JOB_ERROR:
             self._explain_failure(record)
         elif event == LogEvent.PROGRESS:
             self.done, self.total = record.done, record.total
-        elif record.levelno >= logging.WARNING and self._replaces_snakemake():
+        elif record.levelno >= logging.WARNING and self.replaces_snakemake():
             self._repeat(record)
 
     def _repeat(self, record: logging.LogRecord) -> None:
@@ -81,9 +86,11 @@ class Display(logging.Handler):
         if getattr(record, "exception", None) != "RuleException":
             self.console.print(Text(record.getMessage()))
 
-    def _replaces_snakemake(self) -> bool:
-        """Whether Snakemake's own messages are switched off, as the default profile does."""
-        return Quietness.ALL in self.workflow.output_settings.quiet and not self.workflow.dryrun
+    def replaces_snakemake(self) -> bool:
+        """Whether the display takes the place of Snakemake's own messages."""
+        output = self.workflow.output_settings
+        asked_for_more = self.workflow.dryrun or output.verbose or output.printshellcmds
+        return bool(self.planned) and not asked_for_more
 
     def _plan(self, stats: dict[str, int]) -> None:
         if self.planned:  # a dry run says it twice
@@ -99,9 +106,11 @@ class Display(logging.Handler):
     def _finish(self, job_id: int) -> None:
         job = self.jobs.pop(job_id, None)
         if job is not None and job.rule_name == "train":
-            key = (job.wildcards["study"], job.wildcards["run"])
-            progress_file(*key).unlink(missing_ok=True)
-            self.to_train.discard(key)
+            self._progress_file(job).unlink(missing_ok=True)
+            self.to_train.discard((job.wildcards["study"], job.wildcards["run"]))
+
+    def _progress_file(self, job: logging.LogRecord) -> Path:
+        return progress_file(job.wildcards["study"], job.wildcards["run"])
 
     def _explain_failure(self, record: logging.LogRecord) -> None:
         job = self.jobs.pop(record.jobid, None)
@@ -118,7 +127,7 @@ class Display(logging.Handler):
 
     def start(self) -> None:
         """Called when the jobs start."""
-        if not self._replaces_snakemake():
+        if not self.replaces_snakemake():
             return
         self.started = time.monotonic()
         self.estimates = Estimates()

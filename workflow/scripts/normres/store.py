@@ -5,7 +5,7 @@ state cannot be one. It lies in the store, in a folder named by the run's key, w
 its numbers depend on, the number of epochs aside:
 
     results/store/<key>/state.pt         where training can go on
-    results/store/<key>/epochs-<N>/      the outputs after N epochs, hard links of those in a study
+    results/store/<key>/epochs-<N>/      the outputs after N epochs; studies link or copy them
     results/store/<key>/lock             held by the process that trains
 
 So more epochs continue a run, and a run that another study has trained is linked.
@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ import torch
 
 from normres.files import replacing
 
-OUTPUTS = ("history.csv", "run.json", "model.pt", "test_logits.npy")
+WEIGHTS = "model.pt"
+OUTPUTS = ("history.csv", "run.json", WEIGHTS, "test_logits.npy")
 
 
 def run_key(specification: Mapping[str, Any], fingerprint: str, data_checksum: str) -> str:
@@ -37,7 +38,7 @@ def run_key(specification: Mapping[str, Any], fingerprint: str, data_checksum: s
 
 
 class StoredRun:
-    """One run's folder in the store. Use it within `locked`."""
+    """One run's folder in the store. Use it within `locked`, but for `prune_states`."""
 
     def __init__(self, store: str | Path, key: str):
         self.key = key
@@ -61,9 +62,9 @@ class StoredRun:
             yield
 
     def finished(self, epochs: int) -> Path | None:
-        """The folder with the outputs after `epochs` epochs, or None."""
+        """The folder with the outputs after `epochs` epochs, or None where one is missing."""
         folder = self.folder / f"epochs-{epochs}"
-        return folder if folder.is_dir() else None
+        return folder if all((folder / name).is_file() for name in OUTPUTS) else None
 
     @contextmanager
     def finishing(self, epochs: int) -> Iterator[Path]:
@@ -71,9 +72,11 @@ class StoredRun:
         partial = self.folder / f"epochs-{epochs}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        finished = self.folder / f"epochs-{epochs}"
         try:
             yield partial
-            os.replace(partial, self.folder / f"epochs-{epochs}")
+            shutil.rmtree(finished, ignore_errors=True)  # one that lost a file
+            os.replace(partial, finished)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -83,23 +86,37 @@ class StoredRun:
 
     def load_state(self) -> dict[str, Any] | None:
         """The last state saved, on the CPU, or None."""
-        if not self.state_file.exists():
+        try:
+            return torch.load(self.state_file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
             return None
-        return torch.load(self.state_file, map_location="cpu", weights_only=True)
 
     def prune_states(self, budget_gb: float) -> None:
-        """Remove the states of finished runs, oldest first, until all fit into `budget_gb` GB."""
-        states = [
-            (path.stat().st_mtime, path.stat().st_size, path)
-            for path in self.store.glob("*/state.pt")
-            if any(path.parent.glob("epochs-*/run.json"))
-        ]
+        """Remove states of finished runs, oldest first, until all fit into `budget_gb` GB.
+
+        Those of runs that a process holds stay.
+        """
+        states = []
+        for path in self.store.glob("*/state.pt"):
+            if any(path.parent.glob("epochs-*[0-9]/run.json")) and not _is_locked(path.parent):
+                with suppress(FileNotFoundError):  # another process has just removed it
+                    status = path.stat()
+                    states.append((status.st_mtime, status.st_size, path))
         excess = sum(size for _, size, _ in states) - budget_gb * 1e9
         for _, size, path in sorted(states):
             if excess <= 0:
                 break
             path.unlink(missing_ok=True)
             excess -= size
+
+
+def _is_locked(folder: Path) -> bool:
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def save_tensors(value: Any, path: str | Path) -> None:
@@ -114,14 +131,20 @@ def save_tensors(value: Any, path: str | Path) -> None:
 
 
 def link_outputs(source: Path, target: Path) -> None:
-    """Give the files of `source` names in `target`, too, or copies where links are not possible."""
-    target.mkdir(parents=True, exist_ok=True)
+    """Copy the outputs from `source` to `target`; the large one, the weights, becomes a link.
+
+    The small ones are what a study's tables are made from: a link would carry the time stamp, and
+    any edit, from one study to another.
+    """
     for name in OUTPUTS:
-        temporary = target / f".{name}.{os.getpid()}.partial"
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(source / name, temporary)
-        except OSError:
-            shutil.copyfile(source / name, temporary)
-        os.utime(temporary)  # Snakemake wants outputs to be newer than the job's inputs
-        os.replace(temporary, target / name)
+        with replacing(target / name) as temporary:
+            _link_or_copy(source / name, temporary, link=name == WEIGHTS)
+
+
+def _link_or_copy(source: Path, target: Path, link: bool) -> None:
+    if link:
+        with suppress(OSError):  # another file system, or one without links
+            os.link(source, target)
+            os.utime(target)  # Snakemake wants outputs to be newer than the job's inputs
+            return
+    shutil.copyfile(source, target)

@@ -1,7 +1,7 @@
 """The tables of a study: reading and writing them, and the names, order and labels of its rows.
 
 A configuration is what differs between runs besides the seed: model, norm and the study's axes.
-Its name ("resnet/batch/batch_size=32") is the part of a run's folder before the seed.
+Its name is like "resnet/batch/batch_size=32".
 """
 
 from collections.abc import Mapping

@@ -53,6 +53,7 @@ class TrainingRun:
 
     def __init__(self, specification: Mapping[str, Any], images: Images, computation: Computation):
         self.specification = specification
+        self.images = images
         self.computation = computation
         self.history: list[Row] = []
         self.sets = select_images(specification, images, computation)
@@ -103,6 +104,7 @@ class TrainingRun:
         seed, batch_size = self.specification["seed"], self.specification["batch_size"]
         images = self.sets["train"]
         order = torch.randperm(len(images), generator=generator(seed, "order", epoch))
+        order = order.to(self.computation.device)
         torch.manual_seed(derive(seed, "dropout", epoch))
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.computation.device)
         done = 0

@@ -1,15 +1,17 @@
 """Checks of values against the JSON schema, with one line that says what is wrong and allowed."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
 from normres.errors import InputError
 from normres.options import option_schemas, schema
+
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 TYPE_WORDS = {
     "string": "text",
@@ -47,10 +49,23 @@ def _list_of(item_schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def check(value: Any, value_schema: Mapping[str, Any], where: str) -> None:
     """Raise InputError in one line where `value` does not fit `value_schema`."""
+    _refuse_non_finite(value, where)
     error = best_match(Draft202012Validator(value_schema).iter_errors(value))
     if error is not None:
         place = ".".join([where, *map(str, error.absolute_path)])
         raise InputError(f"{place}: {_explain(error)}")
+
+
+def _refuse_non_finite(value: Any, where: str) -> None:
+    """NaN and infinity keep within every bound of a schema, and JSON cannot hold them."""
+    if isinstance(value, Mapping):
+        for key, member in value.items():
+            _refuse_non_finite(member, f"{where}.{key}")
+    elif isinstance(value, list):
+        for i, member in enumerate(value):
+            _refuse_non_finite(member, f"{where}.{i}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where}: {value} is not a finite number")
 
 
 def check_name(name: str, allowed: Iterable[str], where: str) -> None:
@@ -65,25 +80,29 @@ def coerce(value: Any, value_schema: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         items = value_schema.get("items", value_schema)
         return [coerce(item, items) for item in value]
+    types = value_schema.get("type", "string")
+    types = [types] if isinstance(types, str) else types
+    if isinstance(value, float) and value.is_integer() and "integer" in types:
+        return int(value)
     if not isinstance(value, str):
         return value
-    types = value_schema.get("type", "string")
-    for kind in [types] if isinstance(types, str) else types:
+    for kind in types:
         if kind in ("number", "integer"):
             try:
                 number = float(value)
             except ValueError:
                 continue
             return int(number) if number.is_integer() and kind == "integer" else number
-        if kind == "boolean" and isinstance(yaml.safe_load(value), bool):
-            return yaml.safe_load(value)
+        if kind == "boolean" and value.lower() in BOOLEANS:
+            return BOOLEANS[value.lower()]
     return value
 
 
 def _explain(error: ValidationError) -> str:
     """One line for one violation of the schema."""
     value, limit = error.instance, error.validator_value
-    shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
+    shown = "nothing (null)" if value is None else repr(value)
+    shown = shown if len(shown) < 60 else f"{shown[:57]}..."
     match error.validator:
         case "additionalProperties" if limit is False:
             allowed = sorted(error.schema.get("properties", {}))
@@ -115,6 +134,8 @@ def _explain(error: ValidationError) -> str:
             return f"{shown} is too large; it must be below {limit}"
         case "minProperties" | "minLength":
             return f"{shown} is empty"
+        case "not":
+            return f"{shown} is a name that the pipeline uses itself"
         case "pattern":
             return f"{shown} is not a name of small letters, digits, - and _"
     return " ".join(error.message.split())

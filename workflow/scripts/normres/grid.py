@@ -1,0 +1,288 @@
+"""A study and its runs: the grid of models, norms, axes and seeds, expanded and checked."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from normres import catalog, fingerprint
+from normres.dataset_facts import CLASSES, SHAPES, SIZES
+from normres.errors import InputError
+from normres.options import applies, check_groups, check_last_batch, option_schemas, resolve
+from normres.validation import check_name
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a configuration (model, norm, axes) with a seed."""
+
+    model: str
+    norm: str
+    seed: int
+    axes: Mapping[str, Any]
+    specification: Mapping[str, Any]
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The run's folder below runs/, e.g. resnet/batch/learning_rate=0.001/seed0."""
+        axes = [f"{axis}={_text(value)}" for axis, value in self.axes.items()]
+        return "/".join([self.model, self.norm, *axes, f"seed{self.seed}"])
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study of config.yaml, checked and expanded."""
+
+    name: str
+    title: str
+    dataset: Mapping[str, Any]  # id, name; folder, image_size where there is one
+    models: list[str]
+    norms: list[str]
+    seeds: list[int]
+    epochs: int
+    options: Mapping[str, Any]  # a value, or a list for an axis
+    axes: Mapping[str, list[Any]]
+    definition: Mapping[str, Any]  # as in config.yaml, without what only repeats a default
+    runs: list[Run]
+    excluded: list[dict[str, Any]]
+    reported: list[dict[str, Any]]
+
+    def describe(self) -> dict[str, Any]:
+        """What study.json holds: the study with every run's specification and fingerprint."""
+        return {
+            "study": self.name,
+            "title": self.title,
+            "dataset": dict(self.dataset),
+            "models": self.models,
+            "norms": self.norms,
+            "seeds": self.seeds,
+            "epochs": self.epochs,
+            "options": dict(self.options),
+            "axes": dict(self.axes),
+            "runs": [
+                {
+                    "run": run.name,
+                    "model": run.model,
+                    "norm": run.norm,
+                    "seed": run.seed,
+                    "axes": dict(run.axes),
+                    "specification": dict(run.specification),
+                    "fingerprint": run.fingerprint,
+                }
+                for run in self.runs
+            ],
+            "excluded": self.excluded,
+            "reported": self.reported,
+        }
+
+
+def expand(name: str, study: Mapping[str, Any]) -> Study:
+    """Expand a study of config.yaml that fits the schema.
+
+    Raises InputError, in one line, for what the schema cannot say.
+    """
+    where = f"config.studies.{name}"
+    schemas = option_schemas()
+    _check_names(study, where)
+    given = {key: _normal(study[key], schemas[key]) for key in schemas if key in study}
+    axes = {key: value for key, value in given.items() if isinstance(value, list)}
+    dataset = _dataset(study, where)
+    rules = _exclusions(study)
+    runs, excluded, matched = [], [], set()
+    for model, norm, chosen, values in _configurations(study, given, axes):
+        specification = resolve(model, norm, study["seeds"][0], study["epochs"], values)
+        number = _exclusion(rules, specification)
+        if number is not None:
+            matched.add(number)
+            reason = rules[number]["reason"]
+            excluded.append({"model": model, "norm": norm, **chosen, "reason": reason})
+            continue
+        _check_run(specification, dataset, where)
+        code = fingerprint.of_run(model, norm)
+        runs += [
+            Run(model, norm, seed, chosen, {**specification, "seed": seed}, code)
+            for seed in study["seeds"]
+        ]
+    for number in range(len(rules)):
+        if number not in matched:
+            raise InputError(f"{where}.exclude.{number}: fits no configuration of the study")
+    if not runs:
+        raise InputError(f"{where}: no run is left; `exclude` leaves out every configuration")
+    _check_used(study, given, runs, where)
+    return Study(
+        name=name,
+        title=study.get("title", name),
+        dataset=dataset,
+        models=study["models"],
+        norms=study["norms"],
+        seeds=study["seeds"],
+        epochs=study["epochs"],
+        options={key: given.get(key, option["default"]) for key, option in schemas.items()},
+        axes=axes,
+        definition=_definition(study, given, dataset),
+        runs=runs,
+        excluded=excluded,
+        reported=study.get("reported", []),
+    )
+
+
+def _definition(
+    study: Mapping[str, Any], given: Mapping[str, Any], dataset: Mapping[str, Any]
+) -> dict[str, Any]:
+    schemas = option_schemas()
+    kept = {key: value for key, value in study.items() if key not in schemas}
+    if "image_size" not in dataset:
+        kept.pop("image_size", None)
+    return kept | {key: value for key, value in given.items() if value != schemas[key]["default"]}
+
+
+def _configurations(
+    study: Mapping[str, Any], given: Mapping[str, Any], axes: Mapping[str, list[Any]]
+) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    """Each (model, norm, values of the axes that apply, option values), once, in order."""
+    schemas = option_schemas()
+    for model, norm in itertools.product(study["models"], study["norms"]):
+        overrides = study.get("overrides", {}).get(model, {})
+        seen: list[dict[str, Any]] = []
+        for combination in itertools.product(*axes.values()):
+            values = {**given, **dict(zip(axes, combination, strict=True)), **overrides}
+            optimizer = values.get("optimizer", schemas["optimizer"]["default"])
+            chosen = {
+                axis: values[axis]
+                for axis in axes
+                if axis not in overrides and applies(axis, model, norm, optimizer)
+            }
+            if chosen not in seen:
+                seen.append(chosen)
+                yield model, norm, chosen, values
+
+
+def _check_names(study: Mapping[str, Any], where: str) -> None:
+    """Refuse names of models, norms and options that there are not, and reports of others."""
+    for model in study["models"]:
+        check_name(model, catalog.names("networks"), f"{where}.models")
+    for norm in study["norms"]:
+        check_name(norm, catalog.names("norms"), f"{where}.norms")
+    for model in study.get("overrides", {}):
+        check_name(model, study["models"], f"{where}.overrides")
+    keys = ["reason", "model", "norm", *option_schemas()]
+    for i, rule in enumerate(study.get("exclude", [])):
+        for key in rule:
+            check_name(key, keys, f"{where}.exclude.{i}")
+    reported = study.get("reported", [])
+    for i, entry in enumerate(reported):
+        place = f"{where}.reported.{i}"
+        check_name(entry["model"], study["models"], f"{place}.model")
+        check_name(entry["norm"], study["norms"], f"{place}.norm")
+        if entry["test_correct"] > entry["test_images"]:
+            raise InputError(f"{place}: test_correct is more than test_images")
+        if any((e["model"], e["norm"]) == (entry["model"], entry["norm"]) for e in reported[:i]):
+            raise InputError(f"{place}: {entry['model']} with norm {entry['norm']} is there twice")
+
+
+def _check_run(specification: Mapping[str, Any], dataset: Mapping[str, Any], where: str) -> None:
+    """What the schema cannot say about one run, as far as it is known without the data."""
+    try:
+        check_groups(specification)
+        embedded = "folder" not in dataset
+        side = dataset.get("image_size") or (SHAPES[dataset["name"]][0] if embedded else None)
+        if side:
+            _check_side(specification["model"], side)
+        if embedded:
+            _check_sizes(specification, dataset["name"])
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
+
+
+def _check_side(model: str, side: int) -> None:
+    smallest = catalog.constant("networks", model, "MIN_SIDE")
+    if side < smallest:
+        raise InputError(
+            f"image_size: {model} needs images of {smallest} x {smallest} pixels or more, "
+            f"not {side} x {side}"
+        )
+
+
+def _check_sizes(specification: Mapping[str, Any], name: str) -> None:
+    """Check the numbers of images that a run asks of a data set whose sizes are known."""
+    n_train, n_test = SIZES[name]
+    held_out = specification["validation_images"]
+    most = {
+        "validation_images": n_train - CLASSES[name],
+        "train_images": n_train - held_out,
+        "test_images": n_test,
+    }
+    for key, limit in most.items():
+        wanted = specification[key]
+        if wanted > limit:
+            raise InputError(f"{key}: {wanted} is too large; the most is {limit}")
+        if 0 < wanted < CLASSES[name]:
+            raise InputError(f"{key}: {wanted} images of {CLASSES[name]} classes; take one of each")
+    check_last_batch(specification["train_images"] or n_train - held_out, specification)
+
+
+def _check_used(
+    study: Mapping[str, Any], given: Mapping[str, Any], runs: list[Run], where: str
+) -> None:
+    """Refuse options that no run reads: they would say what was not done."""
+    for option in given:
+        if all(option not in run.specification for run in runs):
+            raise InputError(
+                f"{where}.{option}: applies to none of the study's models, norms and optimisers"
+            )
+    for model, overrides in study.get("overrides", {}).items():
+        for option in overrides:
+            if all(option not in run.specification for run in runs if run.model == model):
+                raise InputError(f"{where}.overrides.{model}.{option}: applies to none of its runs")
+
+
+def _exclusions(study: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The study's rules for exclusion, their values as in a specification."""
+    text = {"type": "string"}
+    return [
+        {key: _normal(value, option_schemas().get(key, text)) for key, value in rule.items()}
+        for rule in study.get("exclude", [])
+    ]
+
+
+def _exclusion(rules: list[dict[str, Any]], specification: Mapping[str, Any]) -> int | None:
+    """The number of the first rule that fits the specification, or None."""
+    for number, rule in enumerate(rules):
+        wanted = {key: value for key, value in rule.items() if key != "reason"}
+        if all(specification.get(key) == value for key, value in wanted.items()):
+            return number
+    return None
+
+
+def _dataset(study: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Identify the study's data set; its id names the folder below results/data."""
+    given, size = study["dataset"], study.get("image_size")
+    if isinstance(given, str):
+        check_name(given, SIZES, f"{where}.dataset")
+        dataset: dict[str, Any] = {"id": given, "name": given}
+        if size == SHAPES[given][0]:
+            size = None
+    else:
+        folder = Path(given["folder"]).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"{where}.dataset.folder: there is no folder {given['folder']}")
+        place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+        name = "".join(c if c.isalnum() and c.isascii() else "-" for c in folder.resolve().name)
+        dataset = {"id": f"{name or 'folder'}-{place}", "name": name, "folder": str(folder)}
+    if size:
+        dataset |= {"id": f"{dataset['id']}-{size}px", "image_size": size}
+    return dataset
+
+
+def _normal(value: Any, option_schema: Mapping[str, Any]) -> Any:
+    """The value with whole numbers made floats where the option is a float: 1 and 1.0 are one."""
+    if isinstance(value, list):
+        return [_normal(item, option_schema) for item in value]
+    return float(value) if option_schema["type"] == "number" else value
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
