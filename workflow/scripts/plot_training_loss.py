@@ -29,8 +29,8 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame]:
     note = "Loss: running mean over an epoch, drawn at its end."
     if against == "time":
         note += (
-            " Time: training alone, without evaluation (runs may have shared the machine); a mean is drawn"
-            " at its seeds' mean time."
+            " Time: training alone, without evaluation (runs may have shared the machine);"
+            " a mean is drawn at its seeds' mean time."
         )
     return draw_curves(tables, QUANTITY, question, against, note)
 
