@@ -223,7 +223,7 @@ def latex(cells: pd.DataFrame, title: str, text: str, label: str) -> str:
         position_float="centering",
     )
     head, tail = "\\begin{tabular}", "\\end{table}"
-    table = table.replace(head, f"\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n{head}")
+    table = table.replace(head, f"\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\n{head}")
     table = table.replace(tail, f"\\par\\smallskip\\raggedright {latex_escape(text)}\n{tail}")
     return f"% needs \\usepackage{{booktabs}}\n{table}"
 
