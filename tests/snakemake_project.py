@@ -84,7 +84,7 @@ class Project:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """The jobs that Snakemake would run, by rule."""
-        text = self.run("--quiet", "host", "--dry-run", *arguments)
+        text = self.run("--dry-run", *arguments)
         _, found, table = text.partition("Job stats:")
         if not found:
             assert "Nothing to be done" in text, text

@@ -114,7 +114,7 @@ def test_a_configuration_that_is_not_yaml_is_said(tmp_path):
     project = Project.create(tmp_path / "project", tiny=ONE)
     (project.folder / "config.yaml").write_text("study: [a")
     result = project.snakemake()
-    assert result.returncode != 0 and "config.yaml" in result.stdout
+    assert result.returncode != 0 and "not valid JSON or YAML" in result.stdout
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path, folder_with_images):

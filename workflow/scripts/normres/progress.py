@@ -40,7 +40,7 @@ def attach_display(workflow, pipeline: Pipeline) -> "Display":
     if workflow.exec_mode == ExecMode.DEFAULT:
         for handler in logger.handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
-                handler.addFilter(lambda record: not display.replaces_snakemake())
+                handler.addFilter(lambda record: not display.replaces(record))
         logger.addHandler(display)
     return display
 
@@ -78,7 +78,7 @@ class Display(logging.Handler):
             self._explain_failure(record)
         elif event == LogEvent.PROGRESS:
             self.done, self.total = record.done, record.total
-        elif record.levelno >= logging.WARNING and self.replaces_snakemake():
+        elif record.levelno >= logging.WARNING and self.replaces(record):
             self._repeat(record)
 
     def _repeat(self, record: logging.LogRecord) -> None:
@@ -86,11 +86,16 @@ class Display(logging.Handler):
         if getattr(record, "exception", None) != "RuleException":
             self.console.print(Text(record.getMessage()))
 
-    def replaces_snakemake(self) -> bool:
-        """Whether the display takes the place of Snakemake's own messages."""
+    def active(self) -> bool:
+        """Whether jobs are run and nobody asked for Snakemake's own messages."""
         output = self.workflow.output_settings
         asked_for_more = self.workflow.dryrun or output.verbose or output.printshellcmds
-        return bool(self.planned) and not asked_for_more
+        return not asked_for_more
+
+    def replaces(self, record: logging.LogRecord) -> bool:
+        """Whether the display says what this message of Snakemake's would say."""
+        overview = getattr(record, "event", None) in (LogEvent.RUN_INFO, LogEvent.RESOURCES_INFO)
+        return self.active() and (overview or bool(self.planned))
 
     def _plan(self, stats: dict[str, int]) -> None:
         if self.planned:  # a dry run says it twice
@@ -127,7 +132,7 @@ class Display(logging.Handler):
 
     def start(self) -> None:
         """Called when the jobs start."""
-        if not self.replaces_snakemake():
+        if not self.active():
             return
         self.started = time.monotonic()
         self.estimates = Estimates()
