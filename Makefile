@@ -41,6 +41,6 @@ $(VENV)/test: $(VENV)/run envs/requirements-test.txt
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock:
-	cd envs && $(LOCK) requirements-build.in -o requirements-build.txt
 	cd envs && $(LOCK) requirements.in -o requirements.txt
+	cd envs && $(LOCK) -c requirements.txt requirements-build.in -o requirements-build.txt
 	cd envs && $(LOCK) -c requirements.txt requirements-test.in -o requirements-test.txt

@@ -120,6 +120,18 @@ def test_fewer_epochs_leave_the_state_of_more_alone(digits_folder, tmp_path):
     assert same_results(short, command(digits_folder, tmp_path / "whole", epochs=2))
 
 
+@pytest.mark.parametrize("content", [b"", b"no state", None])
+def test_a_state_that_cannot_be_read_is_kept_aside(digits_folder, tmp_path, capsys, content):
+    store = ["--store", tmp_path / "store"]
+    command(digits_folder, tmp_path / "one", *store, epochs=1)
+    state = next((tmp_path / "store").glob("*/state.pt"))
+    state.write_bytes(state.read_bytes()[:-1000] if content is None else content)
+    long = command(digits_folder, tmp_path / "two", *store, epochs=2)
+    assert same_results(long, command(digits_folder, tmp_path / "whole", epochs=2))
+    assert f"{state}: unreadable" in capsys.readouterr().out
+    assert state.with_suffix(".unreadable").exists()
+
+
 def test_a_stored_run_that_lost_a_file_is_made_again(digits_folder, tmp_path):
     store = ["--store", tmp_path / "store"]
     first = command(digits_folder, tmp_path / "a", *store)

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -85,10 +86,18 @@ class StoredRun:
         save_tensors(state, self.state_file)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The last state saved, on the CPU, or None."""
+        """The last state saved, on the CPU, or None.
+
+        A file that is not a whole state is said, and kept aside as state.unreadable.
+        """
         try:
             return torch.load(self.state_file, map_location="cpu", weights_only=True)
         except FileNotFoundError:
+            return None
+        except (EOFError, RuntimeError, UnpicklingError) as error:
+            aside = self.state_file.with_suffix(".unreadable")
+            os.replace(self.state_file, aside)
+            print(f"{self.state_file}: unreadable ({type(error).__name__}); kept as {aside.name}")
             return None
 
     def prune_states(self, budget_gb: float) -> None:
