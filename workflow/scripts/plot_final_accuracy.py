@@ -19,6 +19,7 @@ from normres import figures
 from normres.errors import run_command
 from normres.figures import Look
 from normres.tables import axes_label, configuration_columns, norm_title
+from normres.wording import lost_runs
 
 ROW, GAP = 0.25, 0.12  # inches: height of a row, room between columns of text
 HEADER = "mean, % [95 % interval]"
@@ -33,7 +34,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame]:
     heights = row_heights(summary)
     names = [row_label(row, study) for _, row in summary.iterrows()]
     results = [result_text(row) for _, row in summary.iterrows()]
-    lost = [lost_text(row) for _, row in summary.iterrows()]
+    lost = [lost_runs(row) for _, row in summary.iterrows()]
     widths = [
         max(figures.text_width(text, figures.TEXT, weight) for text in texts)
         for texts, weight in (
@@ -121,12 +122,6 @@ def result_text(row: pd.Series) -> str:
         return "no complete run"
     interval = f" [{low:.1f}, {high:.1f}]" if row["n"] > 1 else ""
     return f"{mean:.1f}{interval}, n = {row['n']}"
-
-
-def lost_text(row: pd.Series) -> str:
-    """How many runs of a row diverged or failed."""
-    counts = [f"{row[status]} {status}" for status in ("diverged", "failed") if row[status]]
-    return ", ".join(counts)
 
 
 def looks(summary: pd.DataFrame, study: Mapping[str, Any]) -> list[Look]:

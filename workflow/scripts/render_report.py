@@ -35,6 +35,7 @@ from normres.tables import (
     read_study,
     read_table,
 )
+from normres.wording import duration, lost_runs
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 FORMATS = ("png", "svg", "pdf", "csv")
@@ -163,10 +164,7 @@ def summary_columns(
 
 def count_column(summary: pd.DataFrame) -> Column:
     """Number of runs in the means, and how many are in none and why."""
-    cells = []
-    for row in summary.itertuples():
-        absent = [f"{getattr(row, s)} {s}" for s in ("diverged", "failed") if getattr(row, s)]
-        cells.append(Cell(str(row.n), ", ".join(absent), float(row.n)))
+    cells = [Cell(str(row["n"]), lost_runs(row), float(row["n"])) for _, row in summary.iterrows()]
     return Column("n", "seeds", cells)
 
 
@@ -348,15 +346,6 @@ def provenance(
 def version_text(value: Any) -> str:
     """A value of an environment as text; a version stays as it is, unlike a number: 13.0."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Words for a time: "42 s", "3 min 20 s", "2 h 5 min"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 # ---- The page ----

@@ -28,6 +28,7 @@ from normres.tables import (
     read_table,
     write_table,
 )
+from normres.wording import lost_runs
 
 FRACTION, LOSS, FREE = (0.0, 1.0), (0.0, None), (None, None)  # what bounds the intervals
 BANDS = {
@@ -144,8 +145,8 @@ def people_table(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
 
 def count_text(row: pd.Series) -> str:
     """Number of runs in the means, and how many are not and why: "2 (1 diverged)"."""
-    absent = [f"{row[status]} {status}" for status in ("diverged", "failed") if row[status]]
-    return f"{row['n']} ({', '.join(absent)})" if absent else str(row["n"])
+    lost = lost_runs(row)
+    return f"{row['n']} ({lost})" if lost else str(row["n"])
 
 
 def number_text(numbers: pd.Series, digits: int) -> pd.Series:

@@ -26,6 +26,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from normres.estimates import Estimates
 from normres.grid import Run
 from normres.pipeline import RESULTS, Pipeline
+from normres.wording import duration
 
 LINE_SECONDS = 30  # between two lines where there is no terminal
 LOG_LINES = 6  # of a failed job's log that are shown
@@ -206,7 +207,7 @@ class Display(logging.Handler):
                 f"epoch {state['epoch']}/{state['epochs']}",
                 f"loss {_number(state['train_loss'], '.3f')}",
                 f"accuracy {_number(state['test_accuracy'], '.1%')}",
-                f"{duration(state['seconds_left'])} left",
+                _left_of_run(state["seconds_left"]),
             )
         for job in list(self.jobs.values()):
             if job.rule_name != "train":
@@ -250,14 +251,8 @@ def progress_file(study: str, run: str) -> Path:
     return RESULTS / study / "logs" / f"{run}.progress.json"
 
 
-def duration(seconds: float | None) -> str:
-    """Words for a time: 45 s, 3:20 min, 2:05 h."""
-    if seconds is None:
-        return "?"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    unit, small, large = ("min", 1, 60) if seconds < 3600 else ("h", 60, 3600)
-    return f"{int(seconds // large)}:{int(seconds % large // small):02d} {unit}"
+def _left_of_run(seconds: float | None) -> str:
+    return "" if seconds is None else f"{duration(seconds)} left"
 
 
 def _number(value: float | None, form: str) -> str:
