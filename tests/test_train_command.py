@@ -12,7 +12,7 @@ import train
 from conftest import PROJECT, read_history, read_record, small_run
 from normres import fingerprint
 from normres.errors import InputError
-from normres.store import OUTPUTS
+from normres.grid import RUN_FILES
 
 SMALL = ["--batch_size", "16", "--train_images", "58", "--test_images", "30"]
 
@@ -36,7 +36,7 @@ def inode(folder):
 
 def test_the_four_files(digits_folder, tmp_path):
     out = command(digits_folder, tmp_path / "run")
-    assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
+    assert sorted(path.name for path in out.iterdir()) == sorted(RUN_FILES)
     record = read_record(out)
     assert record["status"] == "ok" and record["exact"] is True and record["attempts"] == 1
     assert record["specification"]["learning_rate"] == 1e-4
@@ -188,7 +188,7 @@ def test_a_failure_is_recorded_when_asked_for(digits_folder, tmp_path, capsys):
     record = read_record(out)
     assert record["status"] == "failed"
     assert "33 training images in batches of 16" in record["reason"]
-    assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
+    assert sorted(path.name for path in out.iterdir()) == sorted(RUN_FILES)
     assert "33 training images" in capsys.readouterr().err
 
 

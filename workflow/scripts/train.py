@@ -63,10 +63,9 @@ def main(argv: list[str] | None = None) -> int:
         if not arguments.record_failure:
             raise
         # One line for the person, the traceback for the log: the other runs of the study go on.
+        reason = " ".join(str(error).split())
         if not isinstance(error, InputError):
             traceback.print_exc()
-        reason = " ".join(f"{error}".split()) or type(error).__name__
-        if not isinstance(error, InputError):
             reason = f"{type(error).__name__}: {reason}"
         print(f"failed: {reason}", file=sys.stderr)
         record_failure(plan, reason, arguments)

@@ -19,9 +19,10 @@ RECORDS_READ = 300  # of earlier runs, the newest
 
 
 class Estimates:
-    """Seconds that runs take. `source` says what that rests on."""
+    """Seconds that the runs of a pipeline take. `source` says what that rests on."""
 
-    def __init__(self):
+    def __init__(self, pipeline: Pipeline):
+        self.sizes = {name: training_images(s.dataset) for name, s in pipeline.studies.items()}
         seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
         records = sorted(
             RESULTS.glob("store/*/epochs-*[0-9]/run.json"), key=lambda p: p.stat().st_mtime
@@ -48,15 +49,12 @@ class Estimates:
         images = run.specification["train_images"] or n_train
         return OVERHEAD_SECONDS + per_thousand * images / 1000 * run.specification["epochs"]
 
-    def total_seconds(
-        self, runs: Collection[tuple[str, Run]], pipeline: Pipeline, cores: int
-    ) -> float:
+    def total_seconds(self, runs: Collection[tuple[str, Run]], cores: int) -> float:
         """Seconds until all `runs`, each with its study's name, are trained on `cores`."""
         core_seconds = 0.0
-        sizes = {name: training_images(study.dataset) for name, study in pipeline.studies.items()}
         for study, run in runs:
             threads = min(run.specification["cpu_threads"], cores)
-            core_seconds += self.run_seconds(run, sizes[study]) * threads
+            core_seconds += self.run_seconds(run, self.sizes[study]) * threads
         return core_seconds / cores
 
 

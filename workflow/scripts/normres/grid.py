@@ -13,6 +13,10 @@ from normres.errors import InputError
 from normres.options import applies, check_groups, check_last_batch, option_schemas, resolve
 from normres.validation import check_name
 
+# What a run leaves behind.
+WEIGHTS = "model.pt"
+RUN_FILES = ("history.csv", "run.json", WEIGHTS, "test_logits.npy")
+
 
 @dataclass(frozen=True)
 class Run:

@@ -18,7 +18,7 @@ from typing import Any
 from normres import catalog, fingerprint
 from normres.config import Config, read_config
 from normres.errors import InputError
-from normres.grid import Run, Study
+from normres.grid import RUN_FILES, Run, Study
 from normres.options import MEMORY_OPTIONS, resolve
 
 RESULTS = Path("results")
@@ -45,7 +45,6 @@ TABLES = (
     "summary.tex",
 )
 REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.schema.yaml")
-RUN_FILES = ("history.csv", "run.json", "model.pt", "test_logits.npy")
 
 
 def load_pipeline(config: Mapping[str, Any]) -> "Pipeline":
@@ -126,8 +125,7 @@ class Pipeline:
 
     def definition_file(self, study: str) -> str:
         """An empty file whose name changes with the study's definition."""
-        digest = hashlib.sha256(self.definition(study).encode()).hexdigest()[:16]
-        return f"{RESULTS}/{study}/.definition-{digest}"
+        return f"{RESULTS}/{study}/.definition-{digest(self.definition(study).encode())}"
 
     def definition_of(self, wildcards) -> str:
         """`definition_file` of a job's study."""
@@ -139,8 +137,7 @@ class Pipeline:
 
     def networks_file(self, study: str) -> str:
         """A file whose name changes with `networks`, which it holds."""
-        digest = hashlib.sha256(self.networks(study).encode()).hexdigest()[:16]
-        return f"{RESULTS}/{study}/.networks-{digest}.json"
+        return f"{RESULTS}/{study}/.networks-{digest(self.networks(study).encode())}.json"
 
     def networks_of(self, wildcards) -> str:
         """`networks_file` of a job's study."""
@@ -214,15 +211,15 @@ class Pipeline:
     def report_code(self, wildcards) -> str:
         """Fingerprint of the report's command and of the texts it fills in."""
         texts = [Path(__file__).parents[2] / name for name in REPORT_TEXTS]
-        digest = hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()[:16]
-        return f"{fingerprint.fingerprint('render_report')} {digest}"
+        content = b"".join(path.read_bytes() for path in texts)
+        return f"{fingerprint.fingerprint('render_report')} {digest(content)}"
 
-    def figure_files(self, study: str, formats: tuple[str, ...] = FIGURE_FORMATS) -> list[str]:
-        """Every figure of a study in the given formats."""
+    def figure_files(self, study: str) -> list[str]:
+        """Every figure of a study, in every format."""
         return [
             f"{RESULTS}/{study}/figures/{name}.{extension}"
             for name in FIGURES
-            for extension in formats
+            for extension in FIGURE_FORMATS
         ]
 
     def all_figures(self, wildcards) -> list[str]:
@@ -245,6 +242,11 @@ class Pipeline:
             files += self.figure_files(study.name)
             files += [self.definition_file(study.name), self.networks_file(study.name)]
         return files
+
+
+def digest(content: bytes) -> str:
+    """A hash of `content`, 16 digits."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def canonical(value: Any) -> str:

@@ -136,7 +136,7 @@ class Display(logging.Handler):
         if not self.active():
             return
         self.started = time.monotonic()
-        self.estimates = Estimates()
+        self.estimates = Estimates(self.pipeline)
         self.console.print(Text(self.describe_plan()))
         self.thread = threading.Thread(target=self._show, daemon=True)
         self.thread.start()
@@ -173,7 +173,7 @@ class Display(logging.Handler):
         runs = self._with_studies(self.to_train)
         if not runs:
             return f"no run to train, {_count(other, 'other job')}"
-        seconds = self.estimates.total_seconds(runs, self.pipeline, self.workflow.cores)
+        seconds = self.estimates.total_seconds(runs, self.workflow.cores)
         return (
             f"{_count(len(runs), 'run')} to train, {_count(other, 'other job')}: "
             f"about {duration(seconds)} on {_count(self.workflow.cores, 'core')} "
@@ -181,7 +181,7 @@ class Display(logging.Handler):
         )
 
     def _print_plan(self) -> None:
-        self.estimates = Estimates()
+        self.estimates = Estimates(self.pipeline)
         self.console.print(Text(f"Dry run: {self.describe_plan()}.", style="bold"))
 
     def _show(self) -> None:
@@ -228,7 +228,7 @@ class Display(logging.Handler):
         """Time until all runs are trained: what those in training say, estimates for the rest."""
         states = {(study, run): state for study, run, state in self._training()}
         waiting = self._with_studies(self.to_train - set(states))
-        seconds = self.estimates.total_seconds(waiting, self.pipeline, self.workflow.cores)
+        seconds = self.estimates.total_seconds(waiting, self.workflow.cores)
         parallel = max(len(states), 1)
         seconds += sum(state["seconds_left"] or 0 for state in states.values()) / parallel
         return duration(seconds)

@@ -26,9 +26,7 @@ from typing import Any
 import torch
 
 from normres.files import replacing
-
-WEIGHTS = "model.pt"
-OUTPUTS = ("history.csv", "run.json", WEIGHTS, "test_logits.npy")
+from normres.grid import RUN_FILES, WEIGHTS
 
 
 def run_key(specification: Mapping[str, Any], fingerprint: str, data_checksum: str) -> str:
@@ -65,7 +63,7 @@ class StoredRun:
     def finished(self, epochs: int) -> Path | None:
         """The folder with the outputs after `epochs` epochs, or None where one is missing."""
         folder = self.folder / f"epochs-{epochs}"
-        return folder if all((folder / name).is_file() for name in OUTPUTS) else None
+        return folder if all((folder / name).is_file() for name in RUN_FILES) else None
 
     @contextmanager
     def finishing(self, epochs: int) -> Iterator[Path]:
@@ -145,15 +143,17 @@ def link_outputs(source: Path, target: Path) -> None:
     The small ones are what a study's tables are made from: a link would carry the time stamp, and
     any edit, from one study to another.
     """
-    for name in OUTPUTS:
+    for name in RUN_FILES:
         with replacing(target / name) as temporary:
             _link_or_copy(source / name, temporary, link=name == WEIGHTS)
 
 
 def _link_or_copy(source: Path, target: Path, link: bool) -> None:
+    target.unlink(missing_ok=True)  # of a process that was killed and had the same number
     if link:
         with suppress(OSError):  # another file system, or one without links
             os.link(source, target)
-            os.utime(target)  # Snakemake wants outputs to be newer than the job's inputs
-            return
-    shutil.copyfile(source, target)
+    if target.exists():
+        os.utime(target)  # Snakemake wants outputs to be newer than the job's inputs
+    else:
+        shutil.copyfile(source, target)
