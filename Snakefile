@@ -42,6 +42,7 @@ rule report:
 
 
 onstart:
+    pipeline.note_attempts(workflow)
     display.start()
 
 

@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on_from_its_last_state(digits_folder, tmp_path,
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.ProgressFile, "epoch", lambda self, run: interrupt(run))
+        patch.setattr(train.ProgressFile, "after_epoch", lambda self, run: interrupt(run))
         with pytest.raises(KeyboardInterrupt):
             command(digits_folder, tmp_path / "cut", *store, epochs=3)
     assert not (tmp_path / "cut").exists()
@@ -110,14 +110,54 @@ def test_an_interrupted_run_goes_on_from_its_last_state(digits_folder, tmp_path,
     assert read_record(tmp_path / "cut")["attempts"] == 2
 
 
-def test_fewer_epochs_leave_the_state_of_more_alone(digits_folder, tmp_path):
-    store = ["--store", tmp_path / "store", "--save-every", 0]
-    command(digits_folder, tmp_path / "long", *store, epochs=3)
+def test_fewer_epochs_are_the_first_ones_of_a_longer_run(digits_folder, tmp_path, monkeypatch):
+    store = ["--store", tmp_path / "store"]
+    long = command(digits_folder, tmp_path / "long", *store, epochs=3)
     state = next((tmp_path / "store").glob("*/state.pt"))
     before = state.read_bytes()
-    short = command(digits_folder, tmp_path / "short", *store, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "TrainingRun", None)  # training would fail
+        short = command(digits_folder, tmp_path / "short", *store, epochs=2)
+        shorter = command(digits_folder, tmp_path / "shorter", *store, epochs=1)
     assert state.read_bytes() == before
-    assert same_results(short, command(digits_folder, tmp_path / "whole", epochs=2))
+    whole = command(digits_folder, tmp_path / "whole", epochs=2)
+    assert read_history(short) == read_history(whole)
+    assert len(read_history(shorter)) == 3
+    record, expected = read_record(short), read_record(whole)
+    assert json_history(short) == json_history(long)[:3]
+    for key in ("status", "specification", "fingerprint", "data", "exact"):
+        assert record[key] == expected[key]
+    for key in ("epoch", "test_loss", "test_accuracy"):
+        assert record["final"][key] == expected["final"][key]
+    assert record["best"] == expected["best"]
+    # The weights are those of the longer run, and the record says so.
+    for folder in (short, shorter):
+        assert read_record(folder)["weights_epoch"] == 3
+        assert (folder / "model.pt").read_bytes() == (long / "model.pt").read_bytes()
+    assert expected["weights_epoch"] == 2
+    again = command(digits_folder, tmp_path / "again", *store, epochs=3)
+    assert same_results(again, long)
+
+
+def test_fewer_epochs_than_an_interrupted_run_has(digits_folder, tmp_path, monkeypatch):
+    store = ["--store", tmp_path / "store", "--save-every", 0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.TrainingRun, "_train_epoch", stop_at(3, train.TrainingRun._train_epoch))
+        with pytest.raises(KeyboardInterrupt):
+            command(digits_folder, tmp_path / "cut", *store, epochs=4)
+        short = command(digits_folder, tmp_path / "short", *store, epochs=1)
+    assert read_history(short) == read_history(command(digits_folder, tmp_path / "w", epochs=1))
+    assert read_record(short)["weights_epoch"] == 2
+
+
+def stop_at(epoch, train_epoch):
+    def stopping(run, after_batch):
+        if run.epoch + 1 == epoch:
+            raise KeyboardInterrupt
+        train_epoch(run, after_batch)
+
+    return stopping
 
 
 @pytest.mark.parametrize("content", [b"", b"no state", None])
@@ -128,7 +168,7 @@ def test_a_state_that_cannot_be_read_is_kept_aside(digits_folder, tmp_path, caps
     state.write_bytes(state.read_bytes()[:-1000] if content is None else content)
     long = command(digits_folder, tmp_path / "two", *store, epochs=2)
     assert same_results(long, command(digits_folder, tmp_path / "whole", epochs=2))
-    assert f"{state}: unreadable" in capsys.readouterr().out
+    assert f"{state}: not a state of this run" in capsys.readouterr().out
     assert state.with_suffix(".unreadable").exists()
 
 
@@ -178,18 +218,6 @@ def test_a_diverged_run_is_a_result(digits_folder, tmp_path):
     record = read_record(out)
     assert record["status"] == "diverged" and "epoch" in record["reason"]
     assert 2 <= len(read_history(out)) < 5
-
-
-def test_a_failure_is_recorded_when_asked_for(digits_folder, tmp_path, capsys):
-    out, failures = tmp_path / "run", tmp_path / "failures.txt"
-    for count in (1, 2):
-        command(digits_folder, out, "--record-failure", failures, "--train_images", 33)
-        assert failures.read_text().count("\n") == count
-    record = read_record(out)
-    assert record["status"] == "failed"
-    assert "33 training images in batches of 16" in record["reason"]
-    assert sorted(path.name for path in out.iterdir()) == sorted(RUN_FILES)
-    assert "33 training images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

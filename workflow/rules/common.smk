@@ -10,6 +10,7 @@ from normres.progress import attach_display
 
 pipeline = load_pipeline(config)
 pipeline.set_environment()
+pipeline.share_gpus(workflow)
 display = attach_display(workflow, pipeline)
 
 

@@ -45,6 +45,7 @@ rule collect_runs:
         runs="results/{study}/runs.csv",
     log:
         "results/{study}/logs/collect_runs.log",
+    retries: 0  # what fails here fails again
     conda:
         "../../envs/pytorch.yaml"
     params:

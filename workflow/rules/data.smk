@@ -8,6 +8,7 @@ rule prepare_data:
         description="results/data/{dataset}/dataset.json",
     log:
         "results/data/{dataset}/prepare_data.log",
+    retries: 0  # what fails here fails again
     conda:
         "../../envs/pytorch.yaml"
     params:

@@ -34,6 +34,7 @@ rule verdict:
         "results/{study}/verdict.txt",
     log:
         "results/{study}/logs/verdict.log",
+    retries: 0  # what fails here fails again
     conda:
         "../../envs/pytorch.yaml"
     params:

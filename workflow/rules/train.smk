@@ -1,5 +1,7 @@
 # Every model x norm x seed is a job of its own. Its state and its outputs are kept in results/store,
-# which Snakemake does not own: see workflow/scripts/normres/store.py.
+# which Snakemake does not own: see workflow/scripts/normres/store.py. A run that ends without a result
+# is tried again and goes on from its state; after the last attempt its failure is recorded, so that
+# figures of the others still come: see workflow/scripts/record_failure.py.
 
 
 rule train:
@@ -18,14 +20,20 @@ rule train:
     threads: pipeline.run_threads
     resources:
         mem_mb=4000,
+        gpu=pipeline.run_gpus,
+        attempt=lambda wildcards, attempt: attempt,
     params:
         run=pipeline.run_parameter,
     message:
         "training {wildcards.run} of {wildcards.study}"
     shell:
         "python -m train --run {params.run:q} --device $NORMRES_DEVICE "
+        "--gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
         "--data $(dirname {input.description:q}) --out $(dirname {output.record:q}) "
         "--store results/store --save-every $NORMRES_SAVE_EVERY --state-budget-gb $NORMRES_STATE_BUDGET_GB "
         "--progress results/{wildcards.study}/logs/{wildcards.run:q}.progress.json "
-        "--record-failure results/{wildcards.study}/failures/{wildcards.run:q}.txt "
-        "> {log:q} 2>&1"
+        "> {log:q} 2>&1 "
+        "|| python -m record_failure --code $? --run {params.run:q} --log {log:q} "
+        "--attempt {resources.attempt} --attempts $NORMRES_ATTEMPTS "
+        "--out $(dirname {output.record:q}) "
+        "--failures results/{wildcards.study}/failures/{wildcards.run:q}.txt >> {log:q} 2>&1"

@@ -23,6 +23,7 @@ class Config:
     device: str
     save_every: float
     state_budget_gb: float
+    runs_per_gpu: int
 
 
 def read_config(raw: Mapping[str, Any]) -> Config:
@@ -36,7 +37,7 @@ def read_config(raw: Mapping[str, Any]) -> Config:
     check(config, full, "config")
     settings = {
         key: config.get(key, full["properties"][key]["default"])
-        for key in ("data_root", "device", "save_every", "state_budget_gb")
+        for key in ("data_root", "device", "save_every", "state_budget_gb", "runs_per_gpu")
     }
     names = _select(config["study"], config["studies"])
     studies = [expand(name, config["studies"][name]) for name in names]

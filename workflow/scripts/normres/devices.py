@@ -1,6 +1,7 @@
 """Where and how a network is computed: device, precision, memory layout, compilation, threads."""
 
 import os
+import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 
-from normres.errors import InputError
+from normres.errors import DeviceError, InputError
 
 # Layout of images and convolution weights, from the norm. Normalising over groups of channels
 # falls back to slow strided loops in channels_last: ResNet with group norm in bfloat16 trained at
@@ -38,16 +39,39 @@ class Computation:
             torch.cuda.synchronize(self.device)
 
 
-def choose_computation(specification: Mapping[str, Any], device: str) -> Computation:
-    """Resolve `device` ("auto", "cpu" or "cuda") and the specification's precision and layout.
+def may_use_gpu(wanted: str, promised: int | None) -> bool:
+    """Whether `choose_device` may answer "cuda"; does not start CUDA."""
+    return wanted == "cuda" or (wanted == "auto" and promised != 0)
 
-    Sets the number of threads and switches TF32 off, for the whole process. Raises InputError
-    where CUDA is asked for and not there.
+
+def choose_device(wanted: str, promised: int | None) -> str:
+    """Resolve `wanted` ("auto", "cpu" or "cuda") to "cpu" or "cuda".
+
+    `promised` is how many GPUs a scheduler has promised, None where there is no scheduler. Raises
+    DeviceError where one is promised and not there: a run must not take a hundred times as long
+    without a word. Raises InputError where "cuda" is wanted without a promise and not there.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda, but torch sees no CUDA device; use auto or cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not may_use_gpu(wanted, promised):
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+    where = f"on {platform.node()} (CUDA_VISIBLE_DEVICES: {visible or 'empty'})"
+    if promised:
+        raise DeviceError(
+            f"a GPU was promised, but torch sees none {where}; "
+            "check the node's driver, or set `device: cpu`"
+        )
+    if wanted == "cuda":
+        raise InputError(f"device: cuda, but torch sees no CUDA device {where}; use auto or cpu")
+    return "cpu"
+
+
+def choose_computation(specification: Mapping[str, Any], device: str) -> Computation:
+    """Resolve the specification's precision and layout on `device`, "cpu" or "cuda".
+
+    Sets the number of threads and switches TF32 off, for the whole process.
+    """
     torch.set_num_threads(specification["cpu_threads"])
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False

@@ -13,7 +13,19 @@ from normres.devices import Computation
 
 # What a run's bytes depend on beside its specification and code: where one of these differs
 # between two parts of a run, the run is not an exact continuation.
-EXACT = ("torch", "cpu_capability", "device", "device_name", "precision", "compiled")
+EXACT = (
+    "torch",
+    "torch_commit",
+    "cuda",
+    "cudnn",
+    "cpu_capability",
+    "instruction_sets",
+    "device",
+    "device_name",
+    "precision",
+    "memory_format",
+    "compiled",
+)
 
 
 def describe(computation: Computation) -> dict[str, Any]:
@@ -24,14 +36,22 @@ def describe(computation: Computation) -> dict[str, Any]:
         "device_name": (
             torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
         ),
+        "node": platform.node(),
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "cpu_count": os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "instruction_sets": [
+            name for name, there in sorted(torch.cpu.get_capabilities().items()) if there is True
+        ],
         "cpu_threads": torch.get_num_threads(),
         "precision": computation.precision,
         "memory_format": str(computation.memory_format).removeprefix("torch."),
         "compiled": computation.compiled,
         "torch": str(torch.__version__),
+        "torch_commit": torch.version.git_version,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
         "python": platform.python_version(),
         "numpy": _version("numpy"),
         "torchvision": _version("torchvision"),

@@ -1,25 +1,47 @@
 """Errors a person can act on, and how a command ends when it meets one."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
+
+# Exit codes beside 0 and 1; the latter two are those of sysexits.h.
+BAD_INPUT = 2  # trying again does not help
+NO_DEVICE = os.EX_UNAVAILABLE  # 69: a GPU was promised and there is none
+STOPPED = os.EX_TEMPFAIL  # 75: asked to stop; all is saved, the next attempt goes on
+INTERRUPTED = 128 + signal.SIGINT  # 130: the same, by a person
 
 
 class InputError(Exception):
     """Bad input: one line that names the file or key, what is wrong and what is allowed."""
 
 
-def run_command(main: Callable[[], int | None]) -> None:
-    """Run a command's `main`; exit with its code, or with 2 and one line for an InputError.
+class DeviceError(Exception):
+    """A promised device that is not there: one line that says where and what to do."""
 
-    SIGTERM ends it like an exit, so that no half-written file stays behind.
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command's `main`; exit with its code, or with one line and a code of this module.
+
+    SIGTERM ends it like an exit, so that no half-written file stays behind. What the system
+    refuses (a full disk, a read-only folder) is one line, too, and exit code 1.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         sys.exit(main() or 0)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        end(str(error), BAD_INPUT)
+    except DeviceError as error:
+        end(str(error), NO_DEVICE)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        end(f"{named}{error.strerror or error}", 1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(INTERRUPTED)
+
+
+def end(message: str, code: int) -> None:
+    """Exit with `code` after one line."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

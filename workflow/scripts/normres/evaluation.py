@@ -31,8 +31,12 @@ def evaluate(
     forward: Callable[[Tensor], Tensor],
     images: ImageSet,
     computation: Computation,
+    after_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Evaluate `forward` (the network itself or its compiled form) in evaluation mode."""
+    """Evaluate `forward` (the network itself or its compiled form) in evaluation mode.
+
+    `after_batch` is called after each batch; it may raise to stop.
+    """
     network.eval()
     loss = torch.zeros((), dtype=torch.float64, device=computation.device)
     correct = torch.zeros((), dtype=torch.int64, device=computation.device)
@@ -43,6 +47,7 @@ def evaluate(
         loss += cross_entropy(output, labels, reduction="sum")
         correct += (output.argmax(1) == labels).sum()
         logits.append(output)
+        after_batch()
     hits = int(correct)
     return Evaluation(
         loss=float(loss) / len(images),

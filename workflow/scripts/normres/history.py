@@ -2,11 +2,12 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from normres.files import write_text
+from normres.files import read_rows, write_text
 
 COLUMNS = (
     "epoch",
@@ -25,7 +26,14 @@ COLUMNS = (
     "images_per_second",  # of training, in this epoch
 )
 
+INTEGERS = {"epoch", "test_correct"}
+
 Row = dict[str, float | int | None]
+
+
+def is_diverged(row: Mapping[str, float | int | None]) -> bool:
+    """Whether the losses of an epoch are not finite."""
+    return not all(math.isfinite(row.get(key) or 0) for key in ("train_loss", "test_loss"))
 
 
 def best_epoch(history: Sequence[Mapping[str, float | int | None]]) -> dict[str, Any]:
@@ -46,3 +54,14 @@ def write_history(history: Iterable[Mapping[str, float | int | None]], path: str
     writer.writeheader()
     writer.writerows(history)
     write_text(path, text.getvalue())
+
+
+def read_history(path: str | Path) -> list[Row]:
+    """Read what `write_history` wrote; raises InputError where the file is missing."""
+    return [
+        {
+            column: (int if column in INTEGERS else float)(cell) if (cell := row[column]) else None
+            for column in COLUMNS
+        }
+        for row in read_rows(path)
+    ]

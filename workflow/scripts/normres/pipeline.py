@@ -19,6 +19,7 @@ from normres import catalog, fingerprint
 from normres.config import Config, read_config
 from normres.errors import InputError
 from normres.grid import RUN_FILES, Run, Study
+from normres.leases import visible_gpus
 from normres.options import MEMORY_OPTIONS, resolve
 
 RESULTS = Path("results")
@@ -85,6 +86,23 @@ class Pipeline:
         os.environ["NORMRES_DEVICE"] = self.config.device
         os.environ["NORMRES_SAVE_EVERY"] = str(self.config.save_every)
         os.environ["NORMRES_STATE_BUDGET_GB"] = str(self.config.state_budget_gb)
+        os.environ["NORMRES_RUNS_PER_GPU"] = str(self.config.runs_per_gpu)
+
+    def note_attempts(self, workflow) -> None:
+        """Tell jobs how often a run is tried; known when the jobs start, not before."""
+        os.environ["NORMRES_ATTEMPTS"] = str(workflow.execution_settings.retries + 1)
+
+    def share_gpus(self, workflow) -> None:
+        """Let `runs_per_gpu` runs share each GPU of this machine (see leases.py).
+
+        Snakemake's limit `gpu` counts GPUs; without one, all that this machine has may be used. On
+        a cluster (`nodes` is its number of jobs), each run has a GPU that the scheduler gives it.
+        """
+        if not workflow.is_main_process or workflow.nodes is not None:
+            return
+        limit = workflow.global_resources.get("gpu").value
+        gpus = len(visible_gpus()) if limit is None else limit
+        workflow.register_resource("gpu", gpus * self.config.runs_per_gpu)
 
     @cached_property
     def failures(self) -> dict[tuple[str, str], int]:
@@ -112,6 +130,10 @@ class Pipeline:
     def run_threads(self, wildcards) -> int:
         """CPU threads of a run."""
         return self.runs[wildcards.study, wildcards.run].specification["cpu_threads"]
+
+    def run_gpus(self, wildcards) -> int:
+        """GPUs of a run; Snakemake makes it 0 where its limit `gpu` is 0."""
+        return 0 if self.config.device == "cpu" else 1
 
     def study_parameter(self, wildcards) -> str:
         """What a job's study is; see `definition`."""

@@ -8,25 +8,27 @@ its numbers depend on, the number of epochs aside:
     results/store/<key>/epochs-<N>/      the outputs after N epochs; studies link or copy them
     results/store/<key>/lock             held by the process that trains
 
-So more epochs continue a run, and a run that another study has trained is linked.
+So more epochs continue a run, fewer are read off a longer one, and a run that another study has
+trained is linked. Locks are the kernel's (flock): they end with the process, however it ends.
 """
 
-import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from normres.files import replacing
 from normres.grid import RUN_FILES, WEIGHTS
+from normres.outputs import are_whole, save_tensors
 
 
 def run_key(specification: Mapping[str, Any], fingerprint: str, data_checksum: str) -> str:
@@ -37,7 +39,7 @@ def run_key(specification: Mapping[str, Any], fingerprint: str, data_checksum: s
 
 
 class StoredRun:
-    """One run's folder in the store. Use it within `locked`, but for `prune_states`."""
+    """One run's folder in the store. Read and write it within `locked`."""
 
     def __init__(self, store: str | Path, key: str):
         self.key = key
@@ -47,23 +49,41 @@ class StoredRun:
 
     @contextmanager
     def locked(self, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Hold the run's lock; the kernel frees it when the process ends, however it ends.
-
-        `on_wait` is called once where another process holds it.
-        """
+        """Hold the run's lock; `on_wait` is called once where another process holds it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                on_wait()
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = self._lock()
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            on_wait()
+            lock.acquire(poll_interval=0.5)
+        try:
             yield
+        finally:
+            lock.release()
+
+    def is_held(self) -> bool:
+        """Whether a process holds the run's lock."""
+        try:
+            with self._lock().acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+
+    def _lock(self) -> FileLock:
+        # A lock file without a kernel lock would outlive a killed process.
+        return FileLock(self.folder / "lock", fallback_to_soft=False)
 
     def finished(self, epochs: int) -> Path | None:
-        """The folder with the outputs after `epochs` epochs, or None where one is missing."""
+        """The folder with the outputs after `epochs` epochs, or None where one is not whole."""
         folder = self.folder / f"epochs-{epochs}"
-        return folder if all((folder / name).is_file() for name in RUN_FILES) else None
+        return folder if are_whole(folder) else None
+
+    def longer(self, epochs: int) -> Path | None:
+        """The folder with the outputs after the fewest epochs beyond `epochs`, or None."""
+        numbers = [int(path.name.rpartition("-")[2]) for path in self.folder.glob("epochs-*[0-9]")]
+        found = (self.finished(number) for number in sorted(numbers) if number > epochs)
+        return next((folder for folder in found if folder), None)
 
     @contextmanager
     def finishing(self, epochs: int) -> Iterator[Path]:
@@ -81,22 +101,28 @@ class StoredRun:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep `state`, replacing the earlier one."""
-        save_tensors(state, self.state_file)
+        save_tensors({"key": self.key, **state}, self.state_file)
 
     def load_state(self) -> dict[str, Any] | None:
         """The last state saved, on the CPU, or None.
 
-        A file that is not a whole state is said, and kept aside as state.unreadable.
+        A file that is not a whole state of this run is said, and kept aside as state.unreadable.
         """
         try:
-            return torch.load(self.state_file, map_location="cpu", weights_only=True)
+            content = self.state_file.read_bytes()
         except FileNotFoundError:
             return None
-        except (EOFError, RuntimeError, UnpicklingError) as error:
+        try:
+            state = read_tensors(content)
+            if state["key"] != self.key:
+                raise ValueError(f"of another run, {state['key']}")
+        except Exception as error:  # whatever a damaged or foreign file makes the readers raise
             aside = self.state_file.with_suffix(".unreadable")
             os.replace(self.state_file, aside)
-            print(f"{self.state_file}: unreadable ({type(error).__name__}); kept as {aside.name}")
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            print(f"{self.state_file}: not a state of this run ({reason}); kept as {aside.name}")
             return None
+        return state
 
     def prune_states(self, budget_gb: float) -> None:
         """Remove states of finished runs, oldest first, until all fit into `budget_gb` GB.
@@ -105,7 +131,8 @@ class StoredRun:
         """
         states = []
         for path in self.store.glob("*/state.pt"):
-            if any(path.parent.glob("epochs-*[0-9]/run.json")) and not _is_locked(path.parent):
+            run = StoredRun(self.store, path.parent.name)
+            if any(run.folder.glob("epochs-*[0-9]/run.json")) and not run.is_held():
                 with suppress(FileNotFoundError):  # another process has just removed it
                     status = path.stat()
                     states.append((status.st_mtime, status.st_size, path))
@@ -117,24 +144,16 @@ class StoredRun:
             excess -= size
 
 
-def _is_locked(folder: Path) -> bool:
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+def read_tensors(content: bytes) -> Any:
+    """What `save_tensors` wrote, on the CPU; raises where a single bit of it has changed.
 
-
-def save_tensors(value: Any, path: str | Path) -> None:
-    """Save tensors so that the bytes depend on them alone.
-
-    torch.save names the archive's root after the file it writes to; a buffer has no name.
+    torch.load itself does not compare the archive's checksums.
     """
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"checksum of {damaged} differs")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def link_outputs(source: Path, target: Path) -> None:

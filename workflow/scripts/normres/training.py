@@ -5,9 +5,9 @@ constant learning rate. Losses are sums divided by the number of images. Nothing
 the batches waits for the device: the loss is summed there and read once an epoch.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,16 @@ from normres.batches import ImageSet
 from normres.devices import Computation
 from normres.errors import InputError
 from normres.evaluation import PROBE_IMAGES, Evaluation, evaluate, gradient_norms
-from normres.history import COLUMNS, Row
+from normres.history import COLUMNS, Row, is_diverged
 from normres.images import Images, split, stratified_subset
 from normres.models import build_network, initialize
-from normres.seeding import derive, generator
+from normres.seeding import (
+    derive,
+    generator,
+    random_states,
+    restore_random_states,
+    seed_all,
+)
 
 
 def build_optimizer(network: nn.Module, specification: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -43,12 +49,22 @@ def build_optimizer(network: nn.Module, specification: Mapping[str, Any]) -> tor
     )
 
 
+@dataclass
+class EpochProgress:
+    """How far an epoch is that has begun and has no row in the history yet."""
+
+    images: int  # done, in the epoch's order
+    loss_sum: torch.Tensor  # float64, on the device: over these images
+    seconds: float  # of training, over all attempts
+    random_states: Mapping[str, Any] | None  # to go on with; None: at the epoch's start
+
+
 class TrainingRun:
-    """A network in training, with all that its next epoch depends on.
+    """A network in training, with all that its next step depends on.
 
     `history` holds a row (see history.COLUMNS) for each epoch done, the first one being epoch 0,
     before training. Same specification, images and computation: the same rows, bit for bit, but for
-    the times.
+    the times, however often the run was stopped and its `state_dict` loaded in between.
     """
 
     def __init__(self, specification: Mapping[str, Any], images: Images, computation: Computation):
@@ -68,6 +84,7 @@ class TrainingRun:
         self.network = network.to(computation.device, memory_format=computation.memory_format)
         self.forward = torch.compile(self.network) if computation.compiled else self.network
         self.optimizer = build_optimizer(self.network, specification)
+        self.progress: EpochProgress | None = None
         self._test_logits: torch.Tensor | None = None
 
     @property
@@ -78,56 +95,76 @@ class TrainingRun:
     @property
     def diverged(self) -> bool:
         """Whether the last epoch's losses are not finite."""
-        last = self.history[-1] if self.history else {}
-        return not all(math.isfinite(last.get(key) or 0) for key in ("train_loss", "test_loss"))
+        return bool(self.history) and is_diverged(self.history[-1])
 
-    def train(self, on_batch: Callable[[int, int], None] = lambda *_: None) -> Iterator[Row]:
+    @property
+    def fraction(self) -> float:
+        """The part of the epoch in training that is done."""
+        return self.progress.images / len(self.sets["train"]) if self.progress else 0.0
+
+    def train(self, after_batch: Callable[[], None] = lambda: None) -> Iterator[Row]:
         """Do the epochs that are left, yielding each one's row; stop after a diverged one.
 
-        `on_batch` is told the images of the epoch done so far and their total, after every batch.
+        `after_batch` is called between any two batches, of training or evaluation. It may raise:
+        then `state_dict` is a state from which another TrainingRun goes on to the same end.
         """
         if not self.history:
-            yield self._finish_epoch({"train_loss": None, "images_per_second": None}, 0.0)
+            yield self._finish_epoch({"train_loss": None, "images_per_second": None}, after_batch)
         while self.epoch < self.specification["epochs"] and not self.diverged:
-            started = self._now()
-            loss = self._train_epoch(self.epoch + 1, on_batch)
-            seconds = self._now() - started
-            speed = len(self.sets["train"]) / seconds
-            yield self._finish_epoch({"train_loss": loss, "images_per_second": speed}, seconds)
+            self._train_epoch(after_batch)
+            images = len(self.sets["train"])
+            trained = {
+                "train_loss": float(self.progress.loss_sum) / images,  # running mean over the epoch
+                "images_per_second": images / self.progress.seconds,
+            }
+            yield self._finish_epoch(trained, after_batch)
 
     def _now(self) -> float:
         self.computation.synchronize()
         return time.perf_counter()
 
-    def _train_epoch(self, epoch: int, on_batch: Callable[[int, int], None]) -> float:
-        """Train one epoch; its loss is the running mean over its images."""
-        seed, batch_size = self.specification["seed"], self.specification["batch_size"]
-        images = self.sets["train"]
-        order = torch.randperm(len(images), generator=generator(seed, "order", epoch))
-        order = order.to(self.computation.device)
-        torch.manual_seed(derive(seed, "dropout", epoch))
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.computation.device)
-        done = 0
+    def _train_epoch(self, after_batch: Callable[[], None]) -> None:
+        """Train the next epoch, or what is left of it, keeping `progress` true after every step."""
+        epoch, seed = self.epoch + 1, self.specification["seed"]
+        images, device = self.sets["train"], self.computation.device
+        order = torch.randperm(len(images), generator=generator(seed, "order", epoch)).to(device)
+        seed_all(derive(seed, "dropout", epoch))
+        if self.progress is None:
+            nothing = torch.zeros((), dtype=torch.float64, device=device)
+            self.progress = EpochProgress(0, nothing, 0.0, None)
+        elif self.progress.random_states is not None:
+            restore_random_states(self.progress.random_states, device)
+        progress = self.progress
+        before, started = progress.seconds, self._now()
         self.network.train()
-        for positions in order.split(batch_size):
-            batch, labels = images.batch(positions)
-            with self.computation.autocast():
-                logits = self.forward(batch)
-            loss = cross_entropy(logits.float(), labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            loss_sum += loss.detach() * len(positions)
-            done += len(positions)
-            on_batch(done, len(images))
-        return float(loss_sum) / len(images)
+        try:
+            while progress.images < len(images):
+                positions = order[progress.images :][: self.specification["batch_size"]]
+                progress.loss_sum += self._step(*images.batch(positions)) * len(positions)
+                progress.images += len(positions)
+                after_batch()
+        finally:
+            progress.seconds = before + self._now() - started
+            progress.random_states = random_states(device)
 
-    def _finish_epoch(self, trained: Row, seconds: float) -> Row:
+    def _step(self, batch: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """One step of the optimiser; returns the mean loss over the batch, on the device."""
+        with self.computation.autocast():
+            logits = self.forward(batch)
+        loss = cross_entropy(logits.float(), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def _finish_epoch(self, trained: Row, after_batch: Callable[[], None]) -> Row:
         """Evaluate the network and append the epoch's row to the history."""
         started = self._now()
-        test = self._evaluate("test")
-        train_eval = self._evaluate("train_eval")
-        validation = self._evaluate("validation") if len(self.sets["validation"]) else None
+        test = self._evaluate("test", after_batch)
+        train_eval = self._evaluate("train_eval", after_batch)
+        validation = (
+            self._evaluate("validation", after_batch) if len(self.sets["validation"]) else None
+        )
         first, last = gradient_norms(
             self.network, self.sets["probe"], self.specification["seed"], self.computation
         )
@@ -144,16 +181,18 @@ class TrainingRun:
             "validation_accuracy": validation.accuracy if validation else None,
             "first_conv_grad_norm": first,
             "last_conv_grad_norm": last,
-            "train_seconds": before["train_seconds"] + seconds,
+            "train_seconds": before["train_seconds"]
+            + (self.progress.seconds if self.progress else 0.0),
             "eval_seconds": before["eval_seconds"] + self._now() - started,
         }
         values = trained | measured
         row = {column: values[column] for column in COLUMNS}
         self.history.append(row)
+        self.progress = None
         return row
 
-    def _evaluate(self, name: str) -> Evaluation:
-        return evaluate(self.network, self.forward, self.sets[name], self.computation)
+    def _evaluate(self, name: str, after_batch: Callable[[], None] = lambda: None) -> Evaluation:
+        return evaluate(self.network, self.forward, self.sets[name], self.computation, after_batch)
 
     def test_logits(self) -> np.ndarray:
         """The network's logits on the test images, float16 (n_test, classes).
@@ -173,11 +212,12 @@ class TrainingRun:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next epoch depends on beside the arguments of the run."""
+        """All that the next step depends on beside the arguments of the run."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
+            "progress": vars(self.progress) if self.progress else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -185,6 +225,10 @@ class TrainingRun:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = list(state["history"])
+        self.progress = None
+        if state["progress"] is not None:
+            self.progress = EpochProgress(**state["progress"])
+            self.progress.loss_sum = self.progress.loss_sum.to(self.computation.device)
 
 
 def select_images(

@@ -1,0 +1,75 @@
+"""What becomes of a run that ended without a result: another attempt, or a recorded failure."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+import record_failure
+from conftest import read_record, small_run
+from normres.errors import BAD_INPUT, INTERRUPTED, NO_DEVICE, STOPPED
+from normres.grid import RUN_FILES
+
+PLAN = {"specification": small_run(), "fingerprint": "0" * 16}
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Call the command; returns its exit code."""
+
+    def call(code, attempt, attempts=3, log="Traceback\nRuntimeError: cuDNN error\n\n"):
+        if log is not None:
+            (tmp_path / "log").write_text(log)
+        return record_failure.main(
+            [
+                *["--code", str(code), "--attempt", str(attempt), "--attempts", str(attempts)],
+                *["--run", json.dumps(PLAN), "--log", str(tmp_path / "log")],
+                *["--out", str(tmp_path / "run"), "--failures", str(tmp_path / "x" / "failures")],
+            ]
+        )
+
+    return call
+
+
+@pytest.mark.parametrize("code", [1, NO_DEVICE, STOPPED, 128 + signal.SIGKILL])
+def test_before_the_last_attempt_the_code_is_passed_on(record, tmp_path, code):
+    assert record(code, attempt=1) == code
+    assert record(code, attempt=2) == code
+    assert not (tmp_path / "run").exists() and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "code, reason",
+    [
+        (1, "RuntimeError: cuDNN error"),
+        (NO_DEVICE, "RuntimeError: cuDNN error"),
+        (128 + signal.SIGKILL, "killed by SIGKILL; was there enough memory?"),
+        (128 + signal.SIGSEGV, "killed by SIGSEGV"),
+    ],
+)
+def test_after_the_last_attempt_the_failure_is_recorded(record, tmp_path, capsys, code, reason):
+    for count in (1, 2):
+        assert record(code, attempt=3) == 0
+        assert (tmp_path / "x" / "failures").read_text().count("\n") == count
+    run = read_record(tmp_path / "run")
+    assert run["status"] == "failed" and run["reason"] == reason
+    assert run["specification"] == PLAN["specification"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(RUN_FILES)
+    assert np.load(tmp_path / "run" / "test_logits.npy").size == 0
+    assert "attempt 3 of 3" in capsys.readouterr().out
+
+
+def test_bad_input_is_recorded_at_once(record, tmp_path):
+    assert record(BAD_INPUT, attempt=1, log="error: --depth: too deep\n") == 0
+    assert read_record(tmp_path / "run")["reason"] == "--depth: too deep"
+
+
+def test_an_interruption_by_a_person_is_never_recorded(record, tmp_path):
+    assert record(INTERRUPTED, attempt=3) == INTERRUPTED
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_log_the_code_is_said(record, tmp_path):
+    assert record(200, attempt=3, log=None) == 0
+    assert read_record(tmp_path / "run")["reason"] == "exit code 200"

@@ -1,0 +1,91 @@
+"""Which GPU a run takes where several runs train on one machine.
+
+Snakemake limits how many jobs use a GPU at a time, but does not say which one each may use (its
+issues 116 and 281). So a run leases a slot: one lock file for each of `runs_per_gpu` slots of each
+device, in a folder of this machine. The lock is the kernel's (flock) and ends with the process.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES would name them.
+
+    Those that the variable names, where it is set; else all that nvidia-smi lists.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        names = [name.strip() for name in named.split(",")]
+        return [name for name in names if name not in ("", "-1", "NoDevFiles")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(
+        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True
+    )
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+@contextmanager
+def leased_gpu(runs_per_gpu: int, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a slot of a GPU; CUDA_VISIBLE_DEVICES names that GPU alone meanwhile.
+
+    Waits while all slots are taken, calling `on_wait` once. Must be entered before CUDA starts.
+    Where a scheduler has given this process its one GPU there is nothing to choose.
+    """
+    gpus = visible_gpus()
+    if not gpus or ("SLURM_JOB_ID" in os.environ and len(gpus) == 1):
+        yield
+        return
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpu, lock = _take_slot(lease_folder(), gpus, runs_per_gpu, on_wait)
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        yield
+    finally:
+        lock.release()
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+def lease_folder() -> Path:
+    """The folder of the lock files: of this user on this machine.
+
+    Within a SLURM allocation it is the allocation's own, since devices are numbered anew there.
+    """
+    name = f"normres-gpus-{os.getuid()}"
+    if "SLURM_JOB_ID" in os.environ:
+        name += f"-slurm-{os.environ['SLURM_JOB_ID']}"
+    return Path(tempfile.gettempdir()) / name
+
+
+def _take_slot(
+    folder: Path, gpus: list[str], runs_per_gpu: int, on_wait: Callable[[], None]
+) -> tuple[str, FileLock]:
+    """Take a slot, a GPU's second one only when every GPU's first is taken."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    waiting = False
+    while True:
+        for slot in range(runs_per_gpu):
+            for gpu in gpus:
+                name = gpu.replace("/", "_")
+                lock = FileLock(folder / f"gpu-{name}-slot-{slot}", fallback_to_soft=False)
+                try:
+                    lock.acquire(blocking=False)
+                except Timeout:
+                    continue
+                return gpu, lock
+        if not waiting:
+            waiting = True
+            on_wait()
+        time.sleep(0.2)

@@ -1,0 +1,134 @@
+"""The four files that a run leaves behind: history.csv, run.json, model.pt, test_logits.npy."""
+
+import hashlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from normres.environment import EXACT
+from normres.errors import InputError
+from normres.files import read_json, replacing, write_json
+from normres.grid import RUN_FILES, WEIGHTS
+from normres.history import Row, best_epoch, is_diverged, read_history, write_history
+
+if TYPE_CHECKING:
+    from normres.training import TrainingRun
+
+HISTORY, RECORD, _, LOGITS = RUN_FILES
+
+
+def write_outputs(
+    folder: Path,
+    plan: Mapping[str, Any],
+    run: "TrainingRun",
+    environments: Sequence[Mapping[str, Any]],
+    started: datetime,
+) -> None:
+    """Write the files of a run that has ended, diverged or not.
+
+    `run` may be beyond the epochs asked for; then the history ends there and the weights and logits
+    are later ones, as the record's `weights_epoch` says. `environments` has one for each attempt.
+    """
+    history = run.history[: plan["specification"]["epochs"] + 1]
+    save_tensors(run.weights(), folder / WEIGHTS)
+    with replacing(folder / LOGITS) as temporary:
+        np.save(temporary, run.test_logits())
+    last = environments[-1]
+    record = {
+        "data": {"name": run.images.name, "checksum": run.images.checksum},
+        "environment": last,
+        "attempts": len(environments),
+        "exact": all(e[key] == last[key] for e in environments for key in EXACT),
+        "weights_epoch": run.epoch + run.fraction,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    _write_result(folder, plan, history, record)
+
+
+def write_first_epochs(folder: Path, plan: Mapping[str, Any], longer: Path) -> None:
+    """Write the files of a run of fewer epochs than the one in the folder `longer`.
+
+    Its history is the first rows of that one's, as it would be had it ended there. Its weights and
+    logits are those after the longer run's last epoch; the record's `weights_epoch` says so.
+    """
+    history = read_history(longer / HISTORY)[: plan["specification"]["epochs"] + 1]
+    for name in (WEIGHTS, LOGITS):
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes((longer / name).read_bytes())
+    _write_result(folder, plan, history, read_json(longer / RECORD))
+
+
+def _write_result(
+    folder: Path, plan: Mapping[str, Any], history: list[Row], record: Mapping[str, Any]
+) -> None:
+    """Write history and record, once the other two files are there."""
+    write_history(history, folder / HISTORY)
+    last = history[-1]
+    diverged = is_diverged(last)
+    result = {
+        "status": "diverged" if diverged else "ok",
+        "reason": f"loss not finite in epoch {last['epoch']}" if diverged else None,
+        "specification": plan["specification"],
+        "fingerprint": plan["fingerprint"],
+        "final": finite(last),
+        "best": best_epoch(history),
+        "train_seconds": last["train_seconds"],
+        "files": {name: checksum(folder / name) for name in RUN_FILES if name != RECORD},
+    }
+    write_json(folder / RECORD, {**record, **result})
+
+
+def write_failure(folder: Path, plan: Mapping[str, Any], reason: str) -> None:
+    """Write the files of a run without a result: its status, and nothing that was measured."""
+    write_history([], folder / HISTORY)
+    save_tensors({}, folder / WEIGHTS)
+    with replacing(folder / LOGITS) as temporary:
+        np.save(temporary, np.empty((0, 0), np.float16))
+    record = {
+        "status": "failed",
+        "reason": reason,
+        "specification": plan["specification"],
+        "fingerprint": plan["fingerprint"],
+    }
+    write_json(folder / RECORD, record)
+
+
+def are_whole(folder: Path) -> bool:
+    """Whether `folder` holds a run's files as they were written."""
+    try:
+        files = read_json(folder / RECORD)["files"]
+        return all(checksum(folder / name) == files[name] for name in RUN_FILES if name != RECORD)
+    except (InputError, KeyError, TypeError, FileNotFoundError):
+        return False
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_tensors(value: Any, path: str | Path) -> None:
+    """Save tensors so that the bytes depend on them alone.
+
+    torch.save names the archive's root after the file it writes to; a buffer has no name.
+    """
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with None for numbers that JSON cannot hold."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }

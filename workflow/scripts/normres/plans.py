@@ -1,0 +1,56 @@
+"""A run's plan: its resolved specification and the fingerprint of its code."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from normres import catalog, fingerprint
+from normres.errors import InputError
+from normres.options import check_groups, option_schemas, resolve, schema
+from normres.validation import check, check_name, coerce
+
+
+def parse_plan(text: str) -> dict[str, Any]:
+    """The plan that Snakemake passes as JSON; raises InputError where it is not one."""
+    try:
+        plan = json.loads(text)
+        plan["specification"]["model"], plan["specification"]["norm"], plan["fingerprint"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"--run: not a run as JSON ({type(error).__name__}: {error})") from None
+    return plan
+
+
+def check_code(plan: Mapping[str, Any]) -> None:
+    """Raise InputError where the code is not what it was when the plan was made."""
+    specification = plan["specification"]
+    if fingerprint.of_run(specification["model"], specification["norm"]) != plan["fingerprint"]:
+        raise InputError(
+            "the code of this run has changed since the study was started; start it again"
+        )
+
+
+def make_plan(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan from single values, texts as a command line has them; None stands for not given.
+
+    Raises InputError, naming the option with its dashes.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in ("model", "norm", "epochs"):
+        if name not in given:
+            raise InputError(f"--{name} is missing (see --help)")
+    model, norm, seed, epochs = (given.pop(name) for name in ("model", "norm", "seed", "epochs"))
+    check_name(model, catalog.names("networks"), "--model")
+    check_name(norm, catalog.names("norms"), "--norm")
+    schemas = option_schemas()
+    options = {name: coerce(value, schemas[name]) for name, value in given.items()}
+    for name, value in options.items():
+        check(value, schemas[name], f"--{name}")
+    study = schema()["$defs"]["study"]["properties"]
+    check(epochs, study["epochs"], "--epochs")
+    check(seed, study["seeds"]["items"], "--seed")
+    specification = resolve(model, norm, seed, epochs, options)
+    check_groups(specification)
+    unread = sorted(set(options) - set(specification))
+    if unread:
+        raise InputError(f"--{unread[0]}: does not apply to {model} with {norm}")
+    return {"specification": specification, "fingerprint": fingerprint.of_run(model, norm)}

@@ -1,0 +1,61 @@
+"""Decide what a run that ended without a result means: try again, or go on without it.
+
+    python workflow/scripts/record_failure.py --code 1 --attempt 3 --attempts 3 --run JSON \
+        --log results/tiny/logs/convnet/none/seed0.log --out results/tiny/runs/convnet/none/seed0 \
+        --failures results/tiny/failures/convnet/none/seed0.txt
+
+Exits with train.py's own exit code, so that Snakemake tries the run again. After the last attempt,
+or where trying again cannot help, it writes status `failed` into the run's folder instead and exits
+with 0: figures and report of the other runs still come and name this one, and the next call of
+Snakemake tries it once more. Train.py's exit codes: 2 bad input, 69 no GPU where one was promised,
+75 stopped by a signal, 130 interrupted by a person; 128 + N where signal N killed it.
+"""
+
+import argparse
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+from normres.errors import BAD_INPUT, INTERRUPTED, run_command
+from normres.outputs import write_failure
+from normres.plans import parse_plan
+
+
+def main(argv: list[str] | None = None) -> int:
+    summary, _, details = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--code", type=int, required=True, help="exit code of train.py")
+    parser.add_argument("--attempt", type=int, required=True, help="the attempt that ended, from 1")
+    parser.add_argument("--attempts", type=int, required=True, help="how many there may be")
+    parser.add_argument("--run", required=True, help="the run as JSON, as train.py takes it")
+    parser.add_argument("--log", type=Path, required=True, help="what train.py has printed")
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--failures", type=Path, required=True, help="file that counts failures")
+    arguments = parser.parse_args(argv)
+    again = arguments.attempt < arguments.attempts and arguments.code != BAD_INPUT
+    if again or arguments.code == INTERRUPTED:
+        return arguments.code
+    reason = describe(arguments.code, arguments.log)
+    arguments.failures.parent.mkdir(parents=True, exist_ok=True)
+    with arguments.failures.open("a", encoding="utf-8") as lines:
+        lines.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {reason}\n")
+    write_failure(arguments.out, parse_plan(arguments.run), reason)
+    print(f"recorded as failed after attempt {arguments.attempt} of {arguments.attempts}: {reason}")
+    return 0
+
+
+def describe(code: int, log: Path) -> str:
+    """Why train.py ended with `code`, in a line: the signal, or the last line of its log."""
+    if code - 128 in signal.valid_signals():
+        name = signal.Signals(code - 128).name
+        hint = "; was there enough memory?" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    last = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
+    return last.removeprefix("error: ").strip()
+
+
+if __name__ == "__main__":
+    run_command(main)
