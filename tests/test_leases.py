@@ -1,0 +1,168 @@
+"""Leases of GPUs among many processes, on pretended devices: no slot twice, none lost by a kill."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT
+from normres import leases
+from normres.leases import lease_folder, leased_gpu, visible_gpus
+
+# Takes a slot, notes begin and end of holding it, and may wait to be killed in between.
+# What it prints goes to the test; lines appended to the journal have one order for all processes.
+HOLDER = """
+import os, sys, time
+from normres.leases import leased_gpu
+journal = open(os.path.join(os.environ["TMPDIR"], "journal"), "a", buffering=1)
+with leased_gpu(int(sys.argv[1]), lambda: print("waits", flush=True)):
+    gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+    journal.write(f"{os.getpid()} takes {gpu}\\n")
+    print(gpu, flush=True)
+    time.sleep(float(sys.argv[2]))
+    print("gives back", flush=True)
+    journal.write(f"{os.getpid()} gives {gpu}\\n")
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Start a process that holds a slot for some seconds."""
+
+    def start(gpus, runs_per_gpu=1, seconds=600.0, output=subprocess.PIPE, **environment):
+        environment = {"PYTHONPATH": str(PROJECT / "workflow" / "scripts"), **environment}
+        environment |= {"TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]}
+        if gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpus
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(runs_per_gpu), str(seconds)],
+            stdout=output,
+            text=True,
+            env=environment,
+        )
+        started.append(process)
+        return process
+
+    started = []
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def said(process):
+    return process.stdout.readline().strip()
+
+
+def test_every_slot_once_and_each_gpu_before_a_second_slot(holder):
+    taken = [said(holder("0,1", runs_per_gpu=2)) for _ in range(4)]
+    assert taken == ["0", "1", "0", "1"]
+    fifth = holder("0,1", runs_per_gpu=2, seconds=0)
+    assert said(fifth) == "waits"
+
+
+def test_a_killed_holder_gives_its_slot_back(holder):
+    first = holder("0,1")
+    assert said(first) == "0"
+    assert said(holder("0,1")) == "1"
+    third = holder("0,1", seconds=0)
+    assert said(third) == "waits"
+    first.send_signal(signal.SIGKILL)
+    assert said(third) == "0"
+    assert said(third) == "gives back" and third.wait(10) == 0
+
+
+def test_many_processes_and_kills(holder, tmp_path):
+    """24 processes for 3 GPUs of 2 slots, some killed while they hold one: at no time does a GPU
+    have more holders than slots, and at the end every slot is free."""
+    chance, journal, killed = random.Random(0), tmp_path / "journal", set()
+    holders = {
+        process.pid: process
+        for process in (holder("a,b,c", 2, chance.uniform(0.1, 0.6)) for _ in range(24))
+    }
+    deadline = time.monotonic() + 120
+    while any(process.poll() is None for process in holders.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        holding = [pid for pid, gpus in replay(journal)[0].items() if gpus and pid not in killed]
+        if holding and len(killed) < 8:
+            pid = chance.choice(holding)
+            with journal.open("a") as lines:  # counted as free from here on, a moment early
+                lines.write(f"{pid} gives all\n")
+            holders[pid].send_signal(signal.SIGKILL)
+            killed.add(pid)
+    codes = [process.returncode for process in holders.values()]
+    assert set(codes) <= {0, -signal.SIGKILL} and codes.count(-signal.SIGKILL) >= 4, codes
+    _, most = replay(journal)
+    assert most == {"a": 2, "b": 2, "c": 2}
+    assert sorted(said(holder("a,b,c", 2)) for _ in range(6)) == ["a", "a", "b", "b", "c", "c"]
+
+
+def replay(journal):
+    """Which process holds which GPU at the end of the journal, and the most holders of each GPU."""
+    holding: dict[int, str] = {}
+    most: dict[str, int] = {}
+    for line in journal.read_text().splitlines() if journal.exists() else ():
+        pid, verb, gpu = line.split()
+        if verb == "takes":
+            holding[int(pid)] = gpu
+            most[gpu] = max(most.get(gpu, 0), list(holding.values()).count(gpu))
+        else:
+            holding.pop(int(pid), None)
+    return holding, most
+
+
+def test_visible_devices_are_honoured(holder):
+    assert said(holder("3,5")) == "3"
+    assert said(holder("3,5")) == "5"
+    assert said(holder("GPU-1b2c,MIG-9/1/0")) == "GPU-1b2c"
+
+
+def test_one_gpu_of_an_allocation_is_not_leased(holder, tmp_path):
+    """Two jobs on one node both see their own GPU as device 0."""
+    for job in ("7", "8"):
+        assert said(holder("0", SLURM_JOB_ID=job)) == "0"
+    assert not list(tmp_path.glob("normres-gpus*"))
+
+
+def test_several_gpus_of_an_allocation_are_shared_out_within_it(holder):
+    assert [said(holder("0,1", SLURM_JOB_ID="7")) for _ in range(2)] == ["0", "1"]
+    assert said(holder("0,1", SLURM_JOB_ID="8")) == "0"
+
+
+def test_visible_gpus(monkeypatch, tmp_path):
+    for value, gpus in (("0, 2", ["0", "2"]), ("", []), ("-1", []), ("NoDevFiles", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert visible_gpus() == gpus
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+    tool.chmod(0o755)
+    assert visible_gpus() == ["0", "1"]
+    tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert visible_gpus() == []
+
+
+def test_without_a_gpu_nothing_happens(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with leased_gpu(1):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_the_variable_is_put_back(monkeypatch, tmp_path):
+    monkeypatch.setattr(leases.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with leased_gpu(1):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
+        assert lease_folder().stat().st_mode & 0o777 == 0o700
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert Path(lease_folder()).parent == tmp_path
