@@ -11,7 +11,8 @@ import torch
 import train
 from conftest import PROJECT, read_history, read_record, small_run
 from normres import fingerprint
-from normres.errors import InputError
+from normres.devices import choose_device
+from normres.errors import NO_DEVICE, InputError, run_command
 from normres.grid import RUN_FILES
 
 SMALL = ["--batch_size", "16", "--train_images", "58", "--test_images", "30"]
@@ -242,6 +243,44 @@ def test_bad_input_is_one_line(digits_folder, tmp_path, arguments, words):
         command(digits_folder, tmp_path / "run", *arguments)
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_promised_gpu_that_is_not_there(digits_folder, tmp_path, capsys, monkeypatch):
+    """One line and an exit code of its own; the CPU is taken only where that was asked for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    promised = ["--gpus", "1"]
+    with pytest.raises(SystemExit) as caught:
+        run_command(lambda: command(digits_folder, tmp_path / "run", *promised))
+    assert caught.value.code == NO_DEVICE == 69
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "a GPU was promised, but torch sees none" in lines[0]
+    assert not (tmp_path / "run").exists()
+    command(digits_folder, tmp_path / "cpu", *promised, "--device", "cpu")
+    command(digits_folder, tmp_path / "auto", "--gpus", "0")
+    assert same_results(tmp_path / "cpu", tmp_path / "auto")
+    assert read_record(tmp_path / "cpu")["environment"]["device"] == "cpu"
+
+
+def test_without_a_promise_the_cpu_is_taken_even_beside_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [choose_device("auto", promised) for promised in (None, 1, 0)] == ["cuda", "cuda", "cpu"]
+    assert [choose_device("cpu", promised) for promised in (None, 1, 0)] == ["cpu"] * 3
+    assert choose_device("cuda", 0) == "cuda"
+
+
+def test_out_of_memory_says_what_to_try(digits_folder, tmp_path, capsys, monkeypatch):
+    def train_epoch(run, after_batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+
+    monkeypatch.setattr(train.TrainingRun, "_train_epoch", train_epoch)
+    arguments = ["--data", str(digits_folder), "--out", str(tmp_path / "run"), "--epochs", "1"]
+    arguments += ["--model", "convnet", "--norm", "none", *SMALL, "--runs-per-gpu", "4"]
+    assert train.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        "error: CUDA out of memory; try a batch_size below 16, or runs_per_gpu below 4\n"
+    )
 
 
 def test_code_that_changed_since_the_study_started_is_refused(digits_folder, tmp_path):

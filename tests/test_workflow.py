@@ -71,6 +71,19 @@ def test_a_failed_run_stops_nothing_and_is_named(tmp_path, folder_with_images):
     assert not list(project.folder.rglob("no"))  # the folder's name reached no shell
 
 
+def test_a_gpu_that_is_not_there_is_tried_again_and_then_recorded(tmp_path):
+    """The limit promises a GPU, this machine has none: 3 attempts, then figures without the run."""
+    project = Project.create(tmp_path / "project", tiny=ONE)
+    result = project.snakemake("--resources", "gpu=1")
+    assert result.returncode == 1
+    assert result.stdout.count("is tried again: training convnet/none/seed0 of tiny") == 2
+    record = read_record(project.results() / "runs/convnet/none/seed0")
+    assert record["status"] == "failed" and "a GPU was promised" in record["reason"]
+    assert (project.results() / "report.html").exists()
+    project.run("--resources", "gpu=0")  # no GPU promised: the CPU
+    assert project.planned() == {}
+
+
 def test_a_diverged_run_is_a_result(tmp_path):
     study = {**TINY, "models": ["convnet"], "epochs": 2, "learning_rate": [1e-4, 1e30]}
     project = Project.create(tmp_path / "project", tiny=study)

@@ -123,11 +123,20 @@ class Display(logging.Handler):
         what = job.rule_msg if job is not None and job.rule_msg else record.rule_name
         logs = [Path(path) for path in record.log or []]
         lines = [line for path in logs if path.exists() for line in path.read_text().splitlines()]
+        if self._is_tried_again(record.jobid):
+            reason = lines[-1] if lines else "no log"
+            self.console.print(Text(f"Ended without a result, is tried again: {what}: {reason}"))
+            return
         self.console.print(Text(f"Failed: {what}", style="bold"))
         for line in lines[-LOG_LINES:]:
             self.console.print(Text(f"  {line}"))
         for path in logs:
             self.console.print(Text(f"  log: {path}"))
+
+    def _is_tried_again(self, job_id: int) -> bool:
+        dag = self.workflow.dag
+        failed = (job for job in dag.needrun_jobs() if dag.jobid(job) == job_id)
+        return any(job.restart_times >= job.attempt for job in failed)
 
     # What a person sees -------------------------------------------------------------------------
 
