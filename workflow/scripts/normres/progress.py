@@ -30,6 +30,7 @@ from normres.wording import duration
 
 LINE_SECONDS = 30  # between two lines where there is no terminal
 LOG_LINES = 6  # of a failed job's log that are shown
+STOPPING = "Will exit after finishing currently running jobs"  # Snakemake's answer to SIGTERM
 
 
 def attach_display(workflow, pipeline: Pipeline) -> "Display":
@@ -79,7 +80,9 @@ class Display(logging.Handler):
             self._explain_failure(record)
         elif event == LogEvent.PROGRESS:
             self.done, self.total = record.done, record.total
-        elif record.levelno >= logging.WARNING and self.replaces(record):
+        elif self.replaces(record) and (
+            record.levelno >= logging.WARNING or record.getMessage().startswith(STOPPING)
+        ):
             self._repeat(record)
 
     def _repeat(self, record: logging.LogRecord) -> None:
@@ -123,8 +126,11 @@ class Display(logging.Handler):
         what = job.rule_msg if job is not None and job.rule_msg else record.rule_name
         logs = [Path(path) for path in record.log or []]
         lines = [line for path in logs if path.exists() for line in path.read_text().splitlines()]
+        reason = lines[-1] if lines else "no log"
+        if reason == "stopped by SIGINT":
+            self.console.print(Text(f"Stopped: {what}; its state is saved, the next call goes on"))
+            return
         if self._is_tried_again(record.jobid):
-            reason = lines[-1] if lines else "no log"
             self.console.print(Text(f"Ended without a result, is tried again: {what}: {reason}"))
             return
         self.console.print(Text(f"Failed: {what}", style="bold"))
