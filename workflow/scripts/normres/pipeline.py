@@ -45,6 +45,8 @@ TABLES = (
     "summary.md",
     "summary.tex",
 )
+COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
+UNCOLLECTED = tuple(name for name in RUN_FILES if name not in COLLECTED)
 REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.schema.yaml")
 
 
@@ -67,6 +69,7 @@ class Pipeline:
         self.runs: dict[tuple[str, str], Run] = {
             (study.name, run.name): run for study in config.studies for run in study.runs
         }
+        self._networks: dict[str, str] = {}
 
     def set_environment(self) -> None:
         """Prepare the environment that jobs inherit.
@@ -170,10 +173,15 @@ class Pipeline:
 
         The complexity depends on it instead of on study.json: so a new seed recounts nothing.
         """
-        study = self.studies[name]
-        runs: dict[str, dict[str, Any]] = {}
+        if name not in self._networks:
+            self._networks[name] = canonical(self._list_networks(self.studies[name]))
+        return self._networks[name]
+
+    def _list_networks(self, study: Study) -> dict[str, Any]:
+        networks: dict[str, dict[str, Any]] = {}
         code, axes = {}, {}
-        for run in study.runs:
+        # One run stands for its configuration: seeds share a network.
+        for run in {(r.model, r.norm, *r.axes.items()): r for r in study.runs}.values():
             taken = catalog.options("networks", run.model) + catalog.options("norms", run.norm)
             kept = [k for k in (*taken, *MEMORY_OPTIONS) if k in run.specification]
             options = {key: run.specification[key] for key in kept}
@@ -184,12 +192,12 @@ class Pipeline:
                 "axes": {axis: value for axis, value in run.axes.items() if axis in kept},
                 "specification": resolve(run.model, run.norm, 0, 1, options),
             }
-            runs[canonical(network)] = network
-            modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
-            code[f"{run.model}/{run.norm}"] = fingerprint.fingerprint("count_complexity", *modules)
-        listed = [runs[key] for key in sorted(runs)]
-        data = study.dataset["id"]
-        return canonical({"axes": axes, "runs": listed, "code": code, "data": data})
+            networks[canonical(network)] = network
+            if (pair := f"{run.model}/{run.norm}") not in code:
+                modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
+                code[pair] = fingerprint.fingerprint("count_complexity", *modules)
+        listed = [networks[key] for key in sorted(networks)]
+        return {"axes": axes, "runs": listed, "code": code, "data": study.dataset["id"]}
 
     def dataset_arguments(self, wildcards) -> str:
         """Arguments of prepare_data.py for one data set, quoted for the shell."""
@@ -219,7 +227,7 @@ class Pipeline:
         return [
             f"{RESULTS}/{wildcards.study}/runs/{run.name}/{name}"
             for run in self.studies[wildcards.study].runs
-            for name in ("history.csv", "run.json")
+            for name in COLLECTED
         ]
 
     def figure_command(self, wildcards) -> str:
@@ -257,8 +265,10 @@ class Pipeline:
         files = []
         for study in self.studies.values():
             folder = RESULTS / study.name
+            # The other files of a run are inputs of collect_runs: for thousands of runs, every
+            # file that is not listed twice counts.
             files += [
-                f"{folder}/runs/{run.name}/{name}" for run in study.runs for name in RUN_FILES
+                f"{folder}/runs/{run.name}/{name}" for run in study.runs for name in UNCOLLECTED
             ]
             files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
             files += self.figure_files(study.name)
