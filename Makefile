@@ -1,5 +1,8 @@
 # make run               the study `quickstart`: minutes, offline, ends with results/quickstart/report.html
 # make run STUDY=name    another study of config.yaml
+# make reset STUDY=quickstart RUN=resnet/batch/seed0
+#                        train a run anew at the next call; RUN may be a pattern: 'resnet/*'
+# make clean-store       free the disk space of states of finished runs, and of leftovers
 # make test              the tests
 # make lint              the style checks alone
 # make lock              pin new versions (needs uv)
@@ -9,10 +12,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test test-quick lint lock
+.PHONY: run reset clean-store test test-quick lint lock
 
 run: $(VENV)/run
 	$(BIN)/snakemake --cores all $(if $(STUDY),--config 'study=$(STUDY)')
+
+reset: $(VENV)/run
+	@$(if $(and $(STUDY),$(RUN)),,echo "error: say which: make reset STUDY=quickstart RUN=resnet/batch/seed0" >&2; exit 2)
+	@$(BIN)/python workflow/scripts/reset_runs.py $(ARGS) -- '$(STUDY)' '$(RUN)'
+
+# More options: make clean-store ARGS='--unused --dry-run'
+clean-store: $(VENV)/run
+	@$(BIN)/python workflow/scripts/clean_store.py $(ARGS)
 
 test: $(VENV)/test lint
 	$(BIN)/python -m pytest

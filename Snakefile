@@ -5,6 +5,7 @@
 #   snakemake --cores all --config study=exercise            another one
 #   snakemake --cores all figures                            only the figures
 #   snakemake --cores all results/quickstart/figures/test_accuracy.png
+#   snakemake --cores 1 clean_store                          free what no result needs
 #   snakemake --dry-run                                      what would be done, and how long it takes
 from snakemake.utils import min_version
 
@@ -20,6 +21,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/complexity.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/housekeeping.smk"
 
 
 rule all:

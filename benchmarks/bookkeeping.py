@@ -1,0 +1,370 @@
+"""Measure what the pipeline costs beside training: dry runs, jobs, tables, figures, housekeeping.
+
+    python benchmarks/bookkeeping.py --seeds 10 30 100 --out bookkeeping.csv
+
+For each number of seeds, a copy of this project gets a study of 100 configurations (4 models x 5
+norms x 5 learning rates) x seeds, with histories of 30 epochs. Nothing is trained: finished runs
+are written by the project's own writers, with made-up curves and tiny weights, and the training
+command is replaced by one that copies them. Everything else is the project's own, as it stands in
+the working tree. Writes a row a step: seconds, peak memory (MB) of the largest process, and what
+the times rest on (processor, load, versions). 100 seeds take about half an hour on two cores and
+need 2 GB of disk space. Steps in which nothing is changed are repeated, and the fastest counts.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+SCRIPTS = PROJECT / "workflow" / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from normres.errors import InputError, run_command
+from normres.files import read_json, replacing, write_json
+from normres.history import best_epoch, write_history
+from normres.pipeline import FIGURES
+from normres.store import StoredRun, link_outputs, run_key, save_tensors
+
+PARTS = ("Snakefile", "workflow", "profiles", "envs")
+STUDY = {
+    "dataset": "digits",
+    "models": ["convnet", "vgg11", "resnet", "plainnet"],
+    "norms": ["none", "batch", "group", "layer", "instance"],
+    "learning_rate": [1e-4, 2e-4, 3e-4, 4e-4, 5e-4],
+    "epochs": 30,
+    "cpu_threads": 1,
+}
+TEST_IMAGES, CLASSES = 250, 10  # of the logits that are written
+COLUMNS = ["runs", "step", "seconds", "peak_mb", "repeats", "detail"]
+MACHINE = ["processor", "cores", "load", "python", "snakemake", "pandas", "platform"]
+
+# In place of the training command: it copies what was written beforehand.
+COPY = 'cp made/{wildcards.run:q}/* "$(dirname {output.record:q})"'
+
+
+class Bench:
+    """Measures steps on one copy of the project and keeps a row for each."""
+
+    def __init__(self, folder: Path, seeds: int, repeats: int):
+        self.folder = folder
+        self.seeds = seeds
+        self.repeats = repeats
+        self.runs = (
+            seeds
+            * int(np.prod([len(STUDY[k]) for k in ("models", "norms")]))
+            * len(STUDY["learning_rate"])
+        )
+        self.results = folder / "results" / "many"
+        self.rows: list[dict] = []
+
+    def create(self) -> None:
+        """Copy the project and put the copying command in the place of training."""
+        ignore = shutil.ignore_patterns("__pycache__")
+        for part in PARTS:
+            copy = shutil.copytree if (PROJECT / part).is_dir() else shutil.copy2
+            copy(
+                PROJECT / part,
+                self.folder / part,
+                **({"ignore": ignore} if copy is shutil.copytree else {}),
+            )
+        rule = self.folder / "workflow" / "rules" / "train.smk"
+        head, found, _ = rule.read_text().partition("    shell:\n")
+        if not found:
+            raise InputError(f"{rule}: has no `shell:` to replace")
+        rule.write_text(f"{head}{found}        {COPY!r}\n")
+        self.configure(self.seeds)
+
+    def configure(self, seeds: int) -> None:
+        """Write config.yaml with `seeds` seeds."""
+        config = {"study": "many", "studies": {"many": {**STUDY, "seeds": list(range(seeds))}}}
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def measure(self, step: str, command: list[str], repeats: int = 1, expect: str = "") -> None:
+        """Run `command` in the copy, `repeats` times; keep the fastest, and its peak memory.
+
+        Raises InputError where the command fails or does not print `expect`.
+        """
+        best = (float("inf"), 0.0)
+        for _ in range(repeats):
+            with tempfile.TemporaryFile("w+") as output:
+                began = time.perf_counter()
+                process = subprocess.Popen(
+                    command,
+                    cwd=self.folder,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment(),
+                )
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                seconds = time.perf_counter() - began
+                output.seek(0)
+                text = output.read()
+            if process.returncode or expect not in text:
+                raise InputError(f"{step}: exit code {process.returncode}; {text[-2000:]}")
+            best = min(best, (seconds, usage.ru_maxrss / 1024))
+        last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
+        self.note(step, *best, repeats, last)
+
+    def note(self, step: str, seconds: float, peak_mb: float, repeats: int, detail: str) -> None:
+        row = [self.runs, step, round(seconds, 2), round(peak_mb), repeats, detail]
+        self.rows.append(dict(zip(COLUMNS, row, strict=True)) | machine())
+        print(
+            f"{self.runs:>6} runs  {step:<38} {seconds:9.2f} s {peak_mb:7.0f} MB  {detail}",
+            flush=True,
+        )
+
+    def snakemake(self, step: str, *arguments: str, repeats: int = 1, expect: str = "") -> None:
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        self.measure(step, command, repeats, expect)
+
+    def command(self, name: str, *arguments: object, step: str = "") -> None:
+        """Measure one command of workflow/scripts."""
+        script = self.folder / "workflow" / "scripts" / f"{name}.py"
+        called = [sys.executable, str(script), *map(str, arguments)]
+        self.measure(step or name, called, self.repeats)
+
+    def run(self) -> None:
+        """All steps, in the order in which a study meets them."""
+        self.create()
+        reading = (
+            "import yaml; from normres.pipeline import load_pipeline; "
+            "print(len(load_pipeline(yaml.safe_load(open('config.yaml'))).runs), 'runs')"
+        )
+        self.measure("read config.yaml", [sys.executable, "-c", reading], self.repeats)
+        plan = ("--dry-run", "--quiet", "all")
+        self.snakemake("dry run, nothing there", *plan, repeats=self.repeats, expect="to train")
+        self.snakemake(
+            "data, study.json, complexity", "results/many/study.json", "results/many/complexity.csv"
+        )
+        began = time.perf_counter()
+        files = write_finished(self.folder)
+        self.note("write finished runs", time.perf_counter() - began, 0, 1, f"{files} files")
+        self.snakemake("all jobs, training replaced by cp")
+        self.snakemake(
+            "dry run, all finished", *plan, repeats=self.repeats, expect="Nothing to be done"
+        )
+        self.configure(self.seeds + 1)
+        self.snakemake(
+            "dry run, one more seed", *plan, repeats=self.repeats, expect="100 runs to train"
+        )
+        self.configure(self.seeds)
+        self.aggregate()
+        self.keep_house()
+        for name in ("results/many/runs", "results/store", ".snakemake", "results"):
+            count, size = usage_of(self.folder / name)
+            self.note(f"files in {name}", 0, 0, 1, f"{count} files, {size / 1e6:.1f} MB")
+
+    def aggregate(self) -> None:
+        """The commands that make tables, figures and the report, as the rules call them."""
+        there = {
+            name: self.results / f"{name}.csv"
+            for name in ("runs", "curves", "bands", "summary", "complexity", "layers")
+        }
+        study, data = self.results / "study.json", self.folder / "results/data/digits/dataset.json"
+        given = [
+            part
+            for name in ("bands", "curves", "summary", "runs")
+            for part in (f"--{name}", there[name])
+        ]
+        self.command(
+            "collect_runs",
+            "--study",
+            study,
+            "--dataset",
+            data,
+            "--out-curves",
+            there["curves"],
+            "--out-runs",
+            there["runs"],
+        )
+        self.command(
+            "summarize_runs",
+            "--study",
+            study,
+            "--curves",
+            there["curves"],
+            "--runs",
+            there["runs"],
+            "--complexity",
+            there["complexity"],
+            "--out",
+            self.results,
+        )
+        for figure, (command, arguments) in FIGURES.items():
+            out = self.results / "figures" / figure
+            self.command(
+                command, *arguments.split(), "--study", study, *given, "--out", out, step=figure
+            )
+        figures = [self.results / "figures" / f"{name}.svg" for name in FIGURES]
+        self.command(
+            "render_report",
+            "--study",
+            study,
+            "--runs",
+            there["runs"],
+            "--summary",
+            there["summary"],
+            "--complexity",
+            there["complexity"],
+            "--layers",
+            there["layers"],
+            "--dataset",
+            data,
+            "--figures",
+            *figures,
+            "--out",
+            self.results / "report.html",
+        )
+
+    def keep_house(self) -> None:
+        """Pruning after a run, cleaning and resetting."""
+        states = list((self.folder / "results" / "store").glob("*/state.pt"))
+        stored = StoredRun(self.folder / "results" / "store", states[0].parent.name)
+        seconds = []
+        for _ in range(self.repeats):
+            began = time.perf_counter()
+            stored.prune_states(3)
+            seconds.append(time.perf_counter() - began)
+        self.note(
+            "prune_states, after each run", min(seconds), 0, self.repeats, f"{len(states)} states"
+        )
+        self.command("reset_runs", "many", "resnet/batch/*/seed0", "--dry-run")
+        self.command("clean_store", "--unused", "--dry-run")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+
+
+def write_finished(folder: Path) -> int:
+    """Put every run of the study, finished, into the store and into made/; return how many files.
+
+    Curves are made up; formats and writers are those of training.
+    """
+    study = read_json(folder / "results" / "many" / "study.json")
+    checksum = read_json(folder / "results" / "data" / "digits" / "dataset.json")["checksum"]
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(TEST_IMAGES, CLASSES)).astype(np.float16)
+    tensors = {"weight": torch.zeros(10)}
+    for run in study["runs"]:
+        key = run_key(run["specification"], run["fingerprint"], checksum)
+        stored = StoredRun(folder / "results" / "store", key)
+        history = list(made_up_history(random, run["specification"]["epochs"]))
+        with stored.locked(lambda: None), stored.finishing(run["specification"]["epochs"]) as place:
+            write_history(history, place / "history.csv")
+            save_tensors(tensors, place / "model.pt")
+            with replacing(place / "test_logits.npy") as temporary:
+                np.save(temporary, logits)
+            record = made_up_record(run, history, checksum)
+            write_json(place / "run.json", record)
+        stored.save_state({"run": tensors})
+        link_outputs(stored.finished(run["specification"]["epochs"]), folder / "made" / run["run"])
+    return 13 * len(study["runs"])
+
+
+def made_up_history(random: np.random.Generator, epochs: int) -> Iterator[dict]:
+    end = 0.9 + random.normal(0, 0.01)
+    for epoch in range(epochs + 1):
+        part = 1 - np.exp(-epoch / 4)
+        accuracy = float(np.clip(0.1 + (end - 0.1) * part + random.normal(0, 0.005), 0, 1))
+        yield {
+            "epoch": epoch,
+            "train_loss": float(2.3 * (1 - part) + 0.01) if epoch else None,
+            "test_loss": float(2.3 * (1 - part) + 0.2),
+            "test_correct": round(TEST_IMAGES * accuracy),
+            "test_accuracy": round(TEST_IMAGES * accuracy) / TEST_IMAGES,
+            "train_eval_loss": float(2.3 * (1 - part) + 0.01),
+            "train_eval_accuracy": min(1.0, accuracy + 0.05),
+            "validation_loss": None,
+            "validation_accuracy": None,
+            "first_conv_grad_norm": 0.1,
+            "last_conv_grad_norm": 0.2,
+            "train_seconds": 1.5 * epoch,
+            "eval_seconds": 0.2 * epoch,
+            "images_per_second": 800.0 if epoch else None,
+        }
+
+
+def made_up_record(run: dict, history: list[dict], checksum: str) -> dict:
+    return {
+        "status": "ok",
+        "reason": None,
+        "specification": run["specification"],
+        "fingerprint": run["fingerprint"],
+        "data": {"name": "digits", "checksum": checksum},
+        "final": history[-1],
+        "best": best_epoch(history),
+        "environment": {"device_name": "none", "precision": "float32", "cpu_threads": 1},
+        "attempts": 1,
+        "exact": True,
+        "train_seconds": history[-1]["train_seconds"],
+    }
+
+
+def usage_of(folder: Path) -> tuple[int, int]:
+    """Number of files below `folder` and their size on disk in bytes, a hard link once."""
+    count, blocks, seen = 0, 0, set()
+    for place, _, names in os.walk(folder):
+        for name in names:
+            status = os.lstat(os.path.join(place, name))
+            count += 1
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                blocks += status.st_blocks
+    return count, 512 * blocks
+
+
+def machine() -> dict[str, object]:
+    """What times rest on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "snakemake": version("snakemake"),
+        "pandas": version("pandas"),
+        "platform": platform.platform(terse=True),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 30, 100], help="100 runs each")
+    parser.add_argument("--repeats", type=int, default=3, help="of steps that change nothing")
+    parser.add_argument("--folder", type=Path, help="where to work [a temporary folder]")
+    parser.add_argument("--out", type=Path, required=True, help="csv to write")
+    arguments = parser.parse_args(argv)
+    rows: list[dict] = []
+    for seeds in arguments.seeds:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            bench = Bench(Path(folder), seeds, arguments.repeats)
+            bench.run()
+            rows += bench.rows
+        with replacing(arguments.out) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, [*COLUMNS, *MACHINE], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    print(f"wrote {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,13 @@
+# What is done only when it is asked for by name. To reset runs: workflow/scripts/reset_runs.py.
+
+
+rule clean_store:
+    localrule: True
+    log:
+        "results/store/clean_store.log",
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "removing states of finished runs and leftovers"
+    shell:
+        "python -m clean_store 2>&1 | tee {log:q}"

@@ -1,0 +1,155 @@
+"""What lies below results/: the store's folders, the runs made from them, and their sizes.
+
+For the commands that remove (reset_runs.py, clean_store.py). They hold a run's lock while they
+touch its folder, and leave alone what another process holds.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from normres.errors import InputError
+from normres.files import read_json
+from normres.store import StoredRun, run_key
+
+STORE = "store"
+STATE, UNREADABLE = "state.pt", "state.unreadable*"
+# Names under which files.replacing and StoredRun.finishing write.
+PARTIAL = re.compile(r"\..+\.\d+\.partial(\..*)?$|epochs-\d+\.partial$")
+QUIET_SECONDS = 3600  # a temporary file that nobody has written to for so long is a leftover
+
+
+class HeldError(Exception):
+    """Another process trains this run right now."""
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of the store. Raises HeldError where another process does."""
+
+    def refuse() -> None:
+        raise HeldError(folder.name)
+
+    with StoredRun(folder.parent, folder.name).locked(refuse):
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether another process trains the run of this folder of the store."""
+    try:
+        with hold(folder):
+            return False
+    except HeldError:
+        return True
+
+
+def stored_folders(results: Path) -> list[Path]:
+    """The folders of the store, one a run, by name."""
+    return sorted(path for path in (results / STORE).glob("*") if path.is_dir())
+
+
+def study_files(results: Path) -> dict[str, Path]:
+    """The study.json of every study that has results, by the study's name."""
+    return {path.parent.name: path for path in sorted(results.glob("*/study.json"))}
+
+
+def data_checksum(results: Path, study: Mapping[str, Any]) -> str | None:
+    """The checksum of a study's prepared data; None where they are not prepared."""
+    description = results / "data" / study["dataset"]["id"] / "dataset.json"
+    return read_json(description)["checksum"] if description.exists() else None
+
+
+def keys_of_run(folder: Path, listed: Mapping[str, Any] | None, checksum: str | None) -> set[str]:
+    """The keys in the store of one run of a study: of what it asks for, and of what is there.
+
+    `folder` is the run's below the study, `listed` its entry in study.json.
+    """
+    keys = set()
+    if listed and checksum:
+        keys.add(run_key(listed["specification"], listed["fingerprint"], checksum))
+    try:
+        record = read_json(folder / "run.json")
+        data = record.get("data")  # a failed run has none
+        if data:
+            specification = record["specification"]
+            keys.add(run_key(specification, record["fingerprint"], data["checksum"]))
+    except (InputError, KeyError, AttributeError, TypeError):  # missing, or edited by hand
+        pass
+    return keys
+
+
+def used_keys(results: Path) -> dict[str, list[str]]:
+    """The keys in the store that studies ask for or were made from, each with its runs.
+
+    A run is named study/run.
+    """
+    used: dict[str, list[str]] = {}
+    for name, path in study_files(results).items():
+        study = read_json(path)
+        checksum = data_checksum(results, study)
+        listed = {run["run"]: run for run in study["runs"]}
+        runs = results / name / "runs"
+        there = {str(p.parent.relative_to(runs)) for p in runs.rglob("run.json")}
+        for run in sorted(listed.keys() | there):
+            for key in keys_of_run(runs / run, listed.get(run), checksum):
+                used.setdefault(key, []).append(f"{name}/{run}")
+    return used
+
+
+def finished_states(folders: list[Path]) -> Iterator[tuple[float, Path]]:
+    """States that only more epochs would need, with the time they were written.
+
+    A state that is younger than all outputs is that of a run which goes on to more epochs and was
+    interrupted: it is not among them.
+    """
+    for folder in folders:
+        outputs = [path.stat().st_mtime for path in folder.glob("epochs-*[0-9]/run.json")]
+        state = folder / STATE
+        if outputs and state.exists() and state.stat().st_mtime <= max(outputs):
+            yield state.stat().st_mtime, state
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a process that writes `path` would give it another name in the end."""
+    return PARTIAL.match(path.name) is not None
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether `path` has a temporary name and nobody has written to it for an hour.
+
+    Its writer's process number says nothing where several machines share the folder.
+    """
+    try:
+        return is_temporary(path) and time.time() - path.stat().st_mtime > QUIET_SECONDS
+    except FileNotFoundError:  # its writer has just moved it into place
+        return False
+
+
+def size_of(path: Path) -> int:
+    """Bytes on disk that removing `path` frees: files with another hard link free none."""
+    if path.is_dir() and not path.is_symlink():
+        return sum(size_of(inner) for inner in path.iterdir())
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, where it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_words(size: int) -> str:
+    """Words for a size on disk: "338.0 MB", "1.20 GB"."""
+    if size >= 1e9:
+        return f"{size / 1e9:.2f} GB"
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
