@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,6 +52,16 @@ TEST_IMAGES, CLASSES = 250, 10  # of the logits that are written
 COLUMNS = ["runs", "step", "seconds", "peak_mb", "repeats", "detail"]
 MACHINE = ["processor", "cores", "load", "python", "snakemake", "pandas", "platform"]
 
+# Runs a command; prints its exit code, seconds and peak memory in kB. A process of its own, since a
+# child inherits the peak of the process that starts it.
+LAUNCH = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdout=2).returncode
+seconds = time.perf_counter() - began
+print(code, seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
 # In place of the training command: it copies what was written beforehand.
 COPY = 'cp made/{wildcards.run:q}/* "$(dirname {output.record:q})"'
 
@@ -72,14 +83,15 @@ class Bench:
 
     def create(self) -> None:
         """Copy the project and put the copying command in the place of training."""
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError(f"{self.folder}: is not empty")
+        self.folder.mkdir(parents=True, exist_ok=True)
         ignore = shutil.ignore_patterns("__pycache__")
         for part in PARTS:
-            copy = shutil.copytree if (PROJECT / part).is_dir() else shutil.copy2
-            copy(
-                PROJECT / part,
-                self.folder / part,
-                **({"ignore": ignore} if copy is shutil.copytree else {}),
-            )
+            if (PROJECT / part).is_dir():
+                shutil.copytree(PROJECT / part, self.folder / part, ignore=ignore)
+            else:
+                shutil.copy2(PROJECT / part, self.folder / part)
         rule = self.folder / "workflow" / "rules" / "train.smk"
         head, found, _ = rule.read_text().partition("    shell:\n")
         if not found:
@@ -100,22 +112,20 @@ class Bench:
         best = (float("inf"), 0.0)
         for _ in range(repeats):
             with tempfile.TemporaryFile("w+") as output:
-                began = time.perf_counter()
-                process = subprocess.Popen(
-                    command,
+                called = subprocess.run(
+                    [sys.executable, "-c", LAUNCH, *command],
                     cwd=self.folder,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
+                    stdout=subprocess.PIPE,
+                    stderr=output,
                     env=environment(),
+                    text=True,
                 )
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
-                seconds = time.perf_counter() - began
                 output.seek(0)
                 text = output.read()
-            if process.returncode or expect not in text:
-                raise InputError(f"{step}: exit code {process.returncode}; {text[-2000:]}")
-            best = min(best, (seconds, usage.ru_maxrss / 1024))
+            code, seconds, kilobytes = called.stdout.split()
+            if int(code) or expect not in text:
+                raise InputError(f"{step}: exit code {code}; {text[-2000:]}")
+            best = min(best, (float(seconds), int(kilobytes) / 1024))
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
         self.note(step, *best, repeats, last)
 
@@ -320,7 +330,7 @@ def usage_of(folder: Path) -> tuple[int, int]:
     count, blocks, seen = 0, 0, set()
     for place, _, names in os.walk(folder):
         for name in names:
-            status = os.lstat(os.path.join(place, name))
+            status = (Path(place) / name).lstat()
             count += 1
             if (status.st_dev, status.st_ino) not in seen:
                 seen.add((status.st_dev, status.st_ino))
@@ -349,12 +359,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 30, 100], help="100 runs each")
     parser.add_argument("--repeats", type=int, default=3, help="of steps that change nothing")
-    parser.add_argument("--folder", type=Path, help="where to work [a temporary folder]")
+    parser.add_argument(
+        "--folder", type=Path, help="where to work, kept [a temporary folder, removed]"
+    )
     parser.add_argument("--out", type=Path, required=True, help="csv to write")
     arguments = parser.parse_args(argv)
     rows: list[dict] = []
     for seeds in arguments.seeds:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        with ExitStack() as stack:
+            kept = arguments.folder and arguments.folder / f"{seeds}-seeds"
+            folder = kept or stack.enter_context(tempfile.TemporaryDirectory())
             bench = Bench(Path(folder), seeds, arguments.repeats)
             bench.run()
             rows += bench.rows

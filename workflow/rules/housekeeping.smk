@@ -2,9 +2,9 @@
 
 
 rule clean_store:
-    localrule: True
     log:
         "results/store/clean_store.log",
+    localrule: True
     conda:
         "../../envs/pytorch.yaml"
     message:

@@ -49,13 +49,14 @@ class Estimates:
         images = run.specification["train_images"] or n_train
         return OVERHEAD_SECONDS + per_thousand * images / 1000 * run.specification["epochs"]
 
+    def core_seconds(self, study: str, run: Run, cores: int) -> float:
+        """Seconds of one run of a study, times the cores it uses."""
+        threads = min(run.specification["cpu_threads"], cores)
+        return self.run_seconds(run, self.sizes[study]) * threads
+
     def total_seconds(self, runs: Collection[tuple[str, Run]], cores: int) -> float:
         """Seconds until all `runs`, each with its study's name, are trained on `cores`."""
-        core_seconds = 0.0
-        for study, run in runs:
-            threads = min(run.specification["cpu_threads"], cores)
-            core_seconds += self.run_seconds(run, self.sizes[study]) * threads
-        return core_seconds / cores
+        return sum(self.core_seconds(study, run, cores) for study, run in runs) / cores
 
 
 def training_images(dataset: Mapping[str, Any]) -> int:

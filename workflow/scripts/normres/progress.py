@@ -31,6 +31,7 @@ from normres.wording import duration
 LINE_SECONDS = 30  # between two lines where there is no terminal
 LOG_LINES = 6  # of a failed job's log that are shown
 STOPPING = "Will exit after finishing currently running jobs"  # Snakemake's answer to SIGTERM
+RUNS_SHOWN = 12  # of those in training; a cluster may train hundreds
 
 
 def attach_display(workflow, pipeline: Pipeline) -> "Display":
@@ -59,6 +60,9 @@ class Display(logging.Handler):
         self.jobs: dict[int, Any] = {}  # id -> what Snakemake said of a job that has started
         self.done = self.total = 0
         self.to_train: set[tuple[str, str]] = set()
+        # What the runs that are left take, kept as a sum: there may be thousands at each redraw.
+        self.core_seconds: dict[tuple[str, str], float] = {}
+        self.core_seconds_left = 0.0
         self.started = time.monotonic()
         self.estimates: Estimates | None = None
         self.stop = threading.Event()
@@ -116,7 +120,9 @@ class Display(logging.Handler):
         job = self.jobs.pop(job_id, None)
         if job is not None and job.rule_name == "train":
             self._progress_file(job).unlink(missing_ok=True)
-            self.to_train.discard((job.wildcards["study"], job.wildcards["run"]))
+            key = (job.wildcards["study"], job.wildcards["run"])
+            self.to_train.discard(key)
+            self.core_seconds_left -= self.core_seconds.pop(key, 0)
 
     def _progress_file(self, job: logging.LogRecord) -> Path:
         return progress_file(job.wildcards["study"], job.wildcards["run"])
@@ -152,6 +158,11 @@ class Display(logging.Handler):
             return
         self.started = time.monotonic()
         self.estimates = Estimates(self.pipeline)
+        self.core_seconds = {
+            key: self.estimates.core_seconds(key[0], self.pipeline.runs[key], self.workflow.cores)
+            for key in self.to_train
+        }
+        self.core_seconds_left = sum(self.core_seconds.values())
         self.console.print(Text(self.describe_plan()))
         self.thread = threading.Thread(target=self._show, daemon=True)
         self.thread.start()
@@ -163,7 +174,8 @@ class Display(logging.Handler):
             verdict = RESULTS / study / "verdict.txt"
             if verdict.exists():
                 self.console.print(Text(f"{study}: {verdict.read_text().strip()}"))
-        self.console.print(Text(f"Report: {', '.join(reports)}", style="bold"))
+        if there := [path for path in reports if Path(path).exists()]:
+            self.console.print(Text(f"Report: {', '.join(there)}", style="bold"))
 
     def fail(self, log: list[str] | str) -> None:
         """Called when a job has failed; each failed job was named when it failed."""
@@ -209,14 +221,15 @@ class Display(logging.Handler):
                 self.console.print(Text(self._line()))
 
     def _picture(self) -> Group:
+        states = self._training()
         head = Table.grid(padding=(0, 2))
         head.add_row(
             f"{self.done} of {self.total} jobs",
             ProgressBar(total=max(self.total, 1), completed=self.done, width=40),
-            f"{duration(time.monotonic() - self.started)}, about {self._left()} left",
+            f"{duration(time.monotonic() - self.started)}, about {self._left(states)} left",
         )
         runs = Table.grid(padding=(0, 2))
-        for study, run, state in self._training():
+        for study, run, state in states[:RUNS_SHOWN]:
             runs.add_row(
                 Text(f"  {study}/{run}"),
                 f"epoch {state['epoch']}/{state['epochs']}",
@@ -224,28 +237,29 @@ class Display(logging.Handler):
                 f"accuracy {_number(state['test_accuracy'], '.1%')}",
                 _left_of_run(state["seconds_left"]),
             )
+        if more := _more(states):
+            runs.add_row(f"  {more}")
         for job in list(self.jobs.values()):
             if job.rule_name != "train":
                 runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"))
         return Group(head, runs)
 
     def _line(self) -> str:
-        training = "; ".join(
+        states = self._training()
+        shown = [
             f"{run} epoch {state['epoch']}/{state['epochs']}, "
             f"loss {_number(state['train_loss'], '.3f')}, "
             f"accuracy {_number(state['test_accuracy'], '.1%')}"
-            for _, run, state in self._training()
-        )
-        head = f"{self.done} of {self.total} jobs, about {self._left()} left"
-        return f"{head}; {training}" if training else head
+            for _, run, state in states[:RUNS_SHOWN]
+        ]
+        head = f"{self.done} of {self.total} jobs, about {self._left(states)} left"
+        return "; ".join([head, *shown, *filter(None, [_more(states)])])
 
-    def _left(self) -> str:
+    def _left(self, states: list[tuple[str, str, dict[str, Any]]]) -> str:
         """Time until all runs are trained: what those in training say, estimates for the rest."""
-        states = {(study, run): state for study, run, state in self._training()}
-        waiting = self._with_studies(self.to_train - set(states))
-        seconds = self.estimates.total_seconds(waiting, self.workflow.cores)
-        parallel = max(len(states), 1)
-        seconds += sum(state["seconds_left"] or 0 for state in states.values()) / parallel
+        begun = sum(self.core_seconds.get((study, run), 0) for study, run, _ in states)
+        seconds = max(self.core_seconds_left - begun, 0) / self.workflow.cores
+        seconds += sum(state["seconds_left"] or 0 for *_, state in states) / max(len(states), 1)
         return duration(seconds)
 
     def _training(self) -> list[tuple[str, str, dict[str, Any]]]:
@@ -264,6 +278,11 @@ class Display(logging.Handler):
 def progress_file(study: str, run: str) -> Path:
     """Where a run says how far it is."""
     return RESULTS / study / "logs" / f"{run}.progress.json"
+
+
+def _more(states: list[Any]) -> str:
+    more = len(states) - RUNS_SHOWN
+    return f"and {more} more in training" if more > 0 else ""
 
 
 def _left_of_run(seconds: float | None) -> str:
