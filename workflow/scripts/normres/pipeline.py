@@ -20,7 +20,7 @@ from normres.config import Config, read_config
 from normres.errors import InputError
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
-from normres.options import MEMORY_OPTIONS, resolve
+from normres.options import MEMORY_OPTIONS, option_schemas
 
 RESULTS = Path("results")
 
@@ -47,6 +47,7 @@ TABLES = (
 )
 COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
 UNCOLLECTED = tuple(name for name in RUN_FILES if name not in COLLECTED)
+LONGEST_ARGUMENT = 100_000  # bytes; Linux allows 131,072 for a whole shell command
 REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.schema.yaml")
 
 
@@ -69,7 +70,21 @@ class Pipeline:
         self.runs: dict[tuple[str, str], Run] = {
             (study.name, run.name): run for study in config.studies for run in study.runs
         }
-        self._networks: dict[str, str] = {}
+        self._networks = {
+            name: canonical(list_networks(study)) for name, study in self.studies.items()
+        }
+        for name in self.studies:
+            self._check_length(name)
+
+    def _check_length(self, name: str) -> None:
+        """Refuse a study whose lists a command line cannot hold."""
+        networks, definition = self.networks(name), self.definition(name)
+        if max(len(networks), len(definition)) > LONGEST_ARGUMENT:
+            raise InputError(
+                f"config.studies.{name}: too many different networks "
+                f"({len(json.loads(networks)['runs'])}) or seeds "
+                f"({len(self.studies[name].seeds)}); split the study"
+            )
 
     def set_environment(self) -> None:
         """Prepare the environment that jobs inherit.
@@ -173,31 +188,7 @@ class Pipeline:
 
         The complexity depends on it instead of on study.json: so a new seed recounts nothing.
         """
-        if name not in self._networks:
-            self._networks[name] = canonical(self._list_networks(self.studies[name]))
         return self._networks[name]
-
-    def _list_networks(self, study: Study) -> dict[str, Any]:
-        networks: dict[str, dict[str, Any]] = {}
-        code, axes = {}, {}
-        # One run stands for its configuration: seeds share a network.
-        for run in {(r.model, r.norm, *r.axes.items()): r for r in study.runs}.values():
-            taken = catalog.options("networks", run.model) + catalog.options("norms", run.norm)
-            kept = [k for k in (*taken, *MEMORY_OPTIONS) if k in run.specification]
-            options = {key: run.specification[key] for key in kept}
-            axes |= {axis: study.axes[axis] for axis in run.axes if axis in kept}
-            network = {
-                "model": run.model,
-                "norm": run.norm,
-                "axes": {axis: value for axis, value in run.axes.items() if axis in kept},
-                "specification": resolve(run.model, run.norm, 0, 1, options),
-            }
-            networks[canonical(network)] = network
-            if (pair := f"{run.model}/{run.norm}") not in code:
-                modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
-                code[pair] = fingerprint.fingerprint("count_complexity", *modules)
-        listed = [networks[key] for key in sorted(networks)]
-        return {"axes": axes, "runs": listed, "code": code, "data": study.dataset["id"]}
 
     def dataset_arguments(self, wildcards) -> str:
         """Arguments of prepare_data.py for one data set, quoted for the shell."""
@@ -274,6 +265,38 @@ class Pipeline:
             files += self.figure_files(study.name)
             files += [self.definition_file(study.name), self.networks_file(study.name)]
         return files
+
+
+def list_networks(study: Study) -> dict[str, Any]:
+    """The distinct networks of a study, each with those options that are not at their defaults."""
+    defaults = {name: option["default"] for name, option in option_schemas().items()}
+    networks: dict[str, dict[str, Any]] = {}
+    code, axes, used = {}, {}, set()
+    # One run stands for its configuration: seeds share a network.
+    for run in {(r.model, r.norm, *r.axes.items()): r for r in study.runs}.values():
+        taken = catalog.options("networks", run.model) + catalog.options("norms", run.norm)
+        kept = [k for k in (*taken, *MEMORY_OPTIONS) if k in run.specification]
+        axes |= {axis: study.axes[axis] for axis in run.axes if axis in kept}
+        used.update(kept)
+        options = {key: run.specification[key] for key in kept}
+        network = {
+            "model": run.model,
+            "norm": run.norm,
+            "axes": {axis: value for axis, value in run.axes.items() if axis in kept},
+            "options": {key: value for key, value in options.items() if value != defaults[key]},
+        }
+        networks[canonical(network)] = network
+        if (pair := f"{run.model}/{run.norm}") not in code:
+            modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
+            code[pair] = fingerprint.fingerprint("count_complexity", *modules)
+    listed = [networks[key] for key in sorted(networks)]
+    return {
+        "axes": axes,
+        "runs": listed,
+        "defaults": {key: defaults[key] for key in sorted(used)},
+        "code": code,
+        "data": study.dataset["id"],
+    }
 
 
 def digest(content: bytes) -> str:
