@@ -22,8 +22,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -33,11 +35,14 @@ PROJECT = Path(__file__).resolve().parents[1]
 SCRIPTS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from normres.devices import choose_computation
+from normres.environment import describe, processor_name
 from normres.errors import InputError, run_command
-from normres.files import read_json, replacing, write_json
-from normres.history import best_epoch, write_history
+from normres.files import read_json, replacing
+from normres.history import COLUMNS as HISTORY
+from normres.outputs import write_outputs
 from normres.pipeline import FIGURES
-from normres.store import StoredRun, link_outputs, run_key, save_tensors
+from normres.store import StoredRun, link_outputs, run_key
 
 PARTS = ("Snakefile", "workflow", "profiles", "envs")
 STUDY = {
@@ -270,59 +275,49 @@ def write_finished(folder: Path) -> int:
     random = np.random.default_rng(0)
     logits = random.normal(size=(TEST_IMAGES, CLASSES)).astype(np.float16)
     tensors = {"weight": torch.zeros(10)}
+    environment = describe(choose_computation(study["runs"][0]["specification"], "cpu"))
     for run in study["runs"]:
-        key = run_key(run["specification"], run["fingerprint"], checksum)
-        stored = StoredRun(folder / "results" / "store", key)
-        history = list(made_up_history(random, run["specification"]["epochs"]))
-        with stored.locked(lambda: None), stored.finishing(run["specification"]["epochs"]) as place:
-            write_history(history, place / "history.csv")
-            save_tensors(tensors, place / "model.pt")
-            with replacing(place / "test_logits.npy") as temporary:
-                np.save(temporary, logits)
-            record = made_up_record(run, history, checksum)
-            write_json(place / "run.json", record)
-        stored.save_state({"run": tensors})
-        link_outputs(stored.finished(run["specification"]["epochs"]), folder / "made" / run["run"])
-    return 13 * len(study["runs"])
+        epochs = run["specification"]["epochs"]
+        # What write_outputs asks of a TrainingRun.
+        trained = SimpleNamespace(
+            history=list(made_up_history(random, epochs)),
+            weights=lambda: tensors,
+            test_logits=lambda: logits,
+            images=SimpleNamespace(name="digits", checksum=checksum),
+            epoch=epochs,
+            fraction=0.0,
+        )
+        plan = {key: run[key] for key in ("specification", "fingerprint")}
+        stored = StoredRun(folder / "results" / "store", run_key(*plan.values(), checksum))
+        with stored.locked(lambda: None):
+            stored.save_state({"run": tensors, "environments": [environment]})
+            with stored.finishing(epochs) as place:
+                write_outputs(place, plan, trained, [environment], datetime.now(UTC))
+            link_outputs(stored.finished(epochs), folder / "made" / run["run"])
+    return sum(usage_of(folder / name)[0] for name in ("results/store", "made"))
 
 
 def made_up_history(random: np.random.Generator, epochs: int) -> Iterator[dict]:
+    """Rows of a history, from epoch 0 on: an exponential rise with noise."""
     end = 0.9 + random.normal(0, 0.01)
     for epoch in range(epochs + 1):
         part = 1 - np.exp(-epoch / 4)
-        accuracy = float(np.clip(0.1 + (end - 0.1) * part + random.normal(0, 0.005), 0, 1))
-        yield {
+        accuracy = np.clip(0.1 + (end - 0.1) * part + random.normal(0, 0.005), 0, 1)
+        correct, loss = round(TEST_IMAGES * accuracy), float(2.3 * (1 - part) + 0.01)
+        yield dict.fromkeys(HISTORY) | {
             "epoch": epoch,
-            "train_loss": float(2.3 * (1 - part) + 0.01) if epoch else None,
-            "test_loss": float(2.3 * (1 - part) + 0.2),
-            "test_correct": round(TEST_IMAGES * accuracy),
-            "test_accuracy": round(TEST_IMAGES * accuracy) / TEST_IMAGES,
-            "train_eval_loss": float(2.3 * (1 - part) + 0.01),
-            "train_eval_accuracy": min(1.0, accuracy + 0.05),
-            "validation_loss": None,
-            "validation_accuracy": None,
-            "first_conv_grad_norm": 0.1,
-            "last_conv_grad_norm": 0.2,
-            "train_seconds": 1.5 * epoch,
+            "train_loss": loss if epoch else None,
+            "test_loss": loss + 0.2,
+            "test_correct": correct,
+            "test_accuracy": correct / TEST_IMAGES,
+            "train_eval_loss": loss,
+            "train_eval_accuracy": float(min(1, accuracy + 0.05)),
+            "first_conv_grad_norm": float(random.uniform(0.1, 0.2)),
+            "last_conv_grad_norm": float(random.uniform(0.1, 0.2)),
+            "train_seconds": float(epoch * random.uniform(1.5, 1.6)),
             "eval_seconds": 0.2 * epoch,
             "images_per_second": 800.0 if epoch else None,
         }
-
-
-def made_up_record(run: dict, history: list[dict], checksum: str) -> dict:
-    return {
-        "status": "ok",
-        "reason": None,
-        "specification": run["specification"],
-        "fingerprint": run["fingerprint"],
-        "data": {"name": "digits", "checksum": checksum},
-        "final": history[-1],
-        "best": best_epoch(history),
-        "environment": {"device_name": "none", "precision": "float32", "cpu_threads": 1},
-        "attempts": 1,
-        "exact": True,
-        "train_seconds": history[-1]["train_seconds"],
-    }
 
 
 def usage_of(folder: Path) -> tuple[int, int]:
@@ -340,10 +335,8 @@ def usage_of(folder: Path) -> tuple[int, int]:
 
 def machine() -> dict[str, object]:
     """What times rest on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),

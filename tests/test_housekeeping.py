@@ -13,6 +13,7 @@ import reset_runs
 from conftest import PROJECT, read_record
 from normres.errors import InputError
 from normres.files import write_json, write_text
+from normres.outputs import checksum
 from normres.store import StoredRun, link_outputs, run_key
 from snakemake_project import TINY, Project
 
@@ -54,10 +55,11 @@ def write_finished(results, study, runs=RUNS, trained=RUNS):
             stored.folder.mkdir(parents=True)
             stored.state_file.write_bytes(bytes(50_000))
             with stored.finishing(2) as folder:
-                record = {"specification": specification(run), "fingerprint": "code"}
-                write_json(folder / "run.json", {**record, "data": {"checksum": CHECKSUM}})
                 for name in ("history.csv", "model.pt", "test_logits.npy"):
                     (folder / name).write_bytes(bytes(10_000))
+                record = {"specification": specification(run), "fingerprint": "code"}
+                record["files"] = {path.name: checksum(path) for path in folder.iterdir()}
+                write_json(folder / "run.json", {**record, "data": {"checksum": CHECKSUM}})
         link_outputs(stored.finished(2), results / study / "runs" / run)
 
 
@@ -311,3 +313,21 @@ def test_through_snakemake_exactly_the_reset_run_trains_again(tmp_path):
     assert "states of finished runs: 4" in said
     assert states(results) == set() and project.planned() == {}
     assert "states" in (results / "store" / "clean_store.log").read_text()
+
+
+def test_after_a_run_the_oldest_states_of_finished_runs_make_room(results):
+    folders = [StoredRun(results / "store", key_of(run)) for run in RUNS]
+    for age, run in enumerate(folders):
+        os.utime(run.state_file, (time.time() - 100 - age,) * 2)
+    goes_on = folders[7]  # the oldest one, but younger than its outputs
+    record = goes_on.folder / "epochs-2" / "run.json"
+    os.utime(record, (time.time() - 1000,) * 2)
+    (goes_on.folder / "epochs-1").mkdir()
+    (goes_on.folder / "epochs-1" / "run.json").write_text("{}")  # fewer epochs, read off later
+    folders[0].prune_states(8 * 50_000 / 1e9)
+    assert len(states(results)) == 8
+    with training(results, RUNS[6]):
+        folders[0].prune_states(3 * 50_000 / 1e9)
+    assert states(results) == {key_of(RUNS[i]) for i in (0, 1, 2, 6, 7)}
+    folders[0].prune_states(0)
+    assert states(results) == {goes_on.key}

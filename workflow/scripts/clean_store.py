@@ -28,7 +28,6 @@ from normres.housekeeping import (
     STORE,
     UNREADABLE,
     HeldError,
-    finished_states,
     hold,
     is_leftover,
     is_temporary,
@@ -38,6 +37,7 @@ from normres.housekeeping import (
     stored_folders,
     used_keys,
 )
+from normres.store import list_states
 
 STATES = "states of finished runs"
 UNREAD = "states that could not be read"
@@ -78,7 +78,7 @@ class Cleaning:
 
 def clean(results: Path, budget_gb: float, unused: bool, cleaning: Cleaning) -> None:
     """Remove what the command's description says from the store and the studies."""
-    folders = stored_folders(results)
+    store, folders = results / STORE, stored_folders(results)
     if unused:
         used = used_keys(results)
         for folder in folders:
@@ -88,12 +88,15 @@ def clean(results: Path, budget_gb: float, unused: bool, cleaning: Cleaning) -> 
     for folder in folders:
         cleaning.remove_stored(UNREAD, folder, folder.glob(UNREADABLE))
         cleaning.remove_stored(LEFT, folder, filter(is_temporary, folder.iterdir()))
-    states = [(time, state, size_of(state)) for time, state in sorted(finished_states(folders))]
-    excess = sum(size for _, _, size in states) - budget_gb * 1e9
-    for _, state, size in states:
+    names = {folder.name for folder in folders}
+    states = [run for *_, run in list_states(store) if run.key in names] if names else []
+    spare = [run for run in states if run.has_spare_state()]
+    sizes = [size_of(run.state_file) for run in spare]
+    excess = sum(sizes) - budget_gb * 1e9
+    for run, size in zip(spare, sizes, strict=True):
         if excess <= 0 and budget_gb:
             break
-        if cleaning.remove_stored(STATES, state.parent, [state]):
+        if cleaning.remove_stored(STATES, run.folder, [run.state_file]):
             excess -= size
     for path in list(outside_store(results)):
         if is_leftover(path):

@@ -28,7 +28,6 @@ from normres.housekeeping import (
     HeldError,
     data_checksum,
     hold,
-    is_held,
     keys_of_run,
     remove,
     size_of,
@@ -36,6 +35,7 @@ from normres.housekeeping import (
     study_files,
     used_keys,
 )
+from normres.store import StoredRun
 
 LOCK = "lock"  # stays, since a process may wait for it
 SHOWN = 4  # names in a message
@@ -183,9 +183,14 @@ def sharing(results: Path, study: str, keys: dict[str, set[str]]) -> dict[str, l
 
 def refuse_held(resets: Sequence[Reset]) -> None:
     """Raise InputError, before anything is removed, where a process trains one of the runs."""
-    held = [reset.run for reset in resets if any(is_held(folder) for folder in reset.stored)]
+    held = [reset.run for reset in resets if any(map(is_held, reset.stored))]
     if held:
         raise InputError(held_message(held))
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process trains the run of this folder of the store."""
+    return StoredRun(folder.parent, folder.name).is_held()
 
 
 def held_message(runs: Sequence[str]) -> str:

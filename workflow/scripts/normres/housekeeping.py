@@ -17,7 +17,7 @@ from normres.files import read_json
 from normres.store import StoredRun, run_key
 
 STORE = "store"
-STATE, UNREADABLE = "state.pt", "state.unreadable*"
+UNREADABLE = "state.unreadable*"
 # Names under which files.replacing and StoredRun.finishing write.
 PARTIAL = re.compile(r"\..+\.\d+\.partial(\..*)?$|epochs-\d+\.partial$")
 QUIET_SECONDS = 3600  # a temporary file that nobody has written to for so long is a leftover
@@ -36,15 +36,6 @@ def hold(folder: Path) -> Iterator[None]:
 
     with StoredRun(folder.parent, folder.name).locked(refuse):
         yield
-
-
-def is_held(folder: Path) -> bool:
-    """Whether another process trains the run of this folder of the store."""
-    try:
-        with hold(folder):
-            return False
-    except HeldError:
-        return True
 
 
 def stored_folders(results: Path) -> list[Path]:
@@ -98,19 +89,6 @@ def used_keys(results: Path) -> dict[str, list[str]]:
             for key in keys_of_run(runs / run, listed.get(run), checksum):
                 used.setdefault(key, []).append(f"{name}/{run}")
     return used
-
-
-def finished_states(folders: list[Path]) -> Iterator[tuple[float, Path]]:
-    """States that only more epochs would need, with the time they were written.
-
-    A state that is younger than all outputs is that of a run which goes on to more epochs and was
-    interrupted: it is not among them.
-    """
-    for folder in folders:
-        outputs = [path.stat().st_mtime for path in folder.glob("epochs-*[0-9]/run.json")]
-        state = folder / STATE
-        if outputs and state.exists() and state.stat().st_mtime <= max(outputs):
-            yield state.stat().st_mtime, state
 
 
 def is_temporary(path: Path) -> bool:

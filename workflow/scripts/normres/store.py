@@ -28,7 +28,9 @@ from filelock import FileLock, Timeout
 
 from normres.files import replacing
 from normres.grid import RUN_FILES, WEIGHTS
-from normres.outputs import are_whole, save_tensors
+from normres.outputs import RECORD, are_whole, save_tensors
+
+STATE = "state.pt"
 
 
 def run_key(specification: Mapping[str, Any], fingerprint: str, data_checksum: str) -> str:
@@ -45,7 +47,7 @@ class StoredRun:
         self.key = key
         self.store = Path(store)
         self.folder = self.store / key
-        self.state_file = self.folder / "state.pt"
+        self.state_file = self.folder / STATE
 
     @contextmanager
     def locked(self, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -124,24 +126,46 @@ class StoredRun:
             return None
         return state
 
+    def has_spare_state(self) -> bool:
+        """Whether only more epochs than were asked for until now would need the run's state.
+
+        A state that is younger than the outputs of the most epochs belongs to a run that goes on
+        to more of them and was interrupted.
+        """
+        epochs = [int(path.name.rpartition("-")[2]) for path in self.folder.glob("epochs-*[0-9]")]
+        try:
+            record = self.folder / f"epochs-{max(epochs)}" / RECORD
+            return self.state_file.stat().st_mtime <= record.stat().st_mtime
+        except (ValueError, FileNotFoundError):  # no outputs; or another process has removed it
+            return False
+
     def prune_states(self, budget_gb: float) -> None:
         """Remove states of finished runs, oldest first, until all fit into `budget_gb` GB.
 
-        Those of runs that a process holds stay.
+        Those of runs that a process holds stay. Called after each run, of which there may be
+        thousands: where all states fit, no run's folder is opened.
         """
-        states = []
-        for path in self.store.glob("*/state.pt"):
-            run = StoredRun(self.store, path.parent.name)
-            if any(run.folder.glob("epochs-*[0-9]/run.json")) and not run.is_held():
-                with suppress(FileNotFoundError):  # another process has just removed it
-                    status = path.stat()
-                    states.append((status.st_mtime, status.st_size, path))
-        excess = sum(size for _, size, _ in states) - budget_gb * 1e9
-        for _, size, path in sorted(states):
+        states = list_states(self.store)
+        if sum(size for _, size, _ in states) <= budget_gb * 1e9:
+            return
+        spare = [s for s in states if s[2].has_spare_state() and not s[2].is_held()]
+        excess = sum(size for _, size, _ in spare) - budget_gb * 1e9
+        for _, size, run in spare:
             if excess <= 0:
                 break
-            path.unlink(missing_ok=True)
+            run.state_file.unlink(missing_ok=True)
             excess -= size
+
+
+def list_states(store: Path) -> list[tuple[float, int, StoredRun]]:
+    """The time, size in bytes and run of every state in the store, the oldest first."""
+    states = []
+    with os.scandir(store) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                status = Path(entry.path, STATE).stat()
+                states.append((status.st_mtime, status.st_size, StoredRun(store, entry.name)))
+    return sorted(states, key=lambda state: state[:2])
 
 
 def read_tensors(content: bytes) -> Any:
