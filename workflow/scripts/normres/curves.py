@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -194,11 +195,14 @@ def draw_panel(axes: Axes, panel: Panel, drawn: pd.DataFrame) -> None:
         axes.fill_between(
             mean["x"], mean["low"], mean["high"], color=look.colour, alpha=strength, lw=0
         )
-        for _, seed in seeds.groupby("seed"):
-            axes.plot(seed["x"], seed["value"], color=look.colour, lw=0.5, alpha=0.55)
-            if (seed["status"] == "diverged").any():
-                x, y = seed[["x", "value"]].iloc[-1]
-                axes.plot(x, y, "x", color=look.text_colour, ms=4, clip_on=False)
+        # One collection, as a study may have thousands of seeds; rows are sorted by seed.
+        numbers, points = seeds["seed"].to_numpy(int), seeds[["x", "value"]].to_numpy(float)
+        paths = np.split(points, np.flatnonzero(np.diff(numbers)) + 1)
+        thin = LineCollection(paths, colors=look.colour, linewidths=0.5, alpha=0.55, zorder=2)
+        axes.add_collection(thin, autolim=False)
+        for _, seed in seeds[seeds["status"] == "diverged"].groupby("seed"):
+            x, y = seed[["x", "value"]].iloc[-1]
+            axes.plot(x, y, "x", color=look.text_colour, ms=4, clip_on=False)
         axes.plot(mean["x"], mean["value"], color=look.colour, lw=1.5, ls=look.dash)
         x, y = mean["x"].iloc[-1:], mean["value"].iloc[-1:]
         axes.plot(x, y, look.marker, color=look.colour, ms=3.6, clip_on=False, zorder=5)
