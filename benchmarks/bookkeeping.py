@@ -6,9 +6,10 @@ For each number of seeds, a copy of this project gets a study of 100 configurati
 norms x 5 learning rates) x seeds, with histories of 30 epochs. Nothing is trained: finished runs
 are written by the project's own writers, with made-up curves and tiny weights, and the training
 command is replaced by one that copies them. Everything else is the project's own, as it stands in
-the working tree. Writes a row a step: seconds, peak memory (MB) of the largest process, and what
-the times rest on (processor, load, versions). 100 seeds take about half an hour on two cores and
-need 2 GB of disk space. Steps in which nothing is changed are repeated, and the fastest counts.
+the working tree. Writes a row a step: seconds, CPU seconds (which other load changes less), peak
+memory (MB) of the largest process, and what the times rest on (processor, load, versions). Steps
+that change nothing are repeated, and the fastest counts. 100 seeds take half an hour and more on
+two cores, and 1 GB of disk space.
 """
 
 import argparse
@@ -54,17 +55,18 @@ STUDY = {
     "cpu_threads": 1,
 }
 TEST_IMAGES, CLASSES = 250, 10  # of the logits that are written
-COLUMNS = ["runs", "step", "seconds", "peak_mb", "repeats", "detail"]
+COLUMNS = ["runs", "step", "seconds", "cpu_seconds", "peak_mb", "repeats", "detail"]
 MACHINE = ["processor", "cores", "load", "python", "snakemake", "pandas", "platform"]
 
-# Runs a command; prints its exit code, seconds and peak memory in kB. A process of its own, since a
-# child inherits the peak of the process that starts it.
+# Runs a command; prints its exit code, seconds, CPU seconds and peak memory in kB. A process of its
+# own, since a child inherits the peak of the process that starts it.
 LAUNCH = """
 import resource, subprocess, sys, time
 began = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=2).returncode
 seconds = time.perf_counter() - began
-print(code, seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(code, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
 
 # In place of the training command: it copies what was written beforehand.
@@ -114,7 +116,7 @@ class Bench:
 
         Raises InputError where the command fails or does not print `expect`.
         """
-        best = (float("inf"), 0.0)
+        best = (float("inf"), 0.0, 0.0)
         for _ in range(repeats):
             with tempfile.TemporaryFile("w+") as output:
                 called = subprocess.run(
@@ -127,18 +129,30 @@ class Bench:
                 )
                 output.seek(0)
                 text = output.read()
-            code, seconds, kilobytes = called.stdout.split()
+            code, *numbers = called.stdout.split()
+            seconds, cpu_seconds, kilobytes = map(float, numbers)
             if int(code) or expect not in text:
                 raise InputError(f"{step}: exit code {code}; {text[-2000:]}")
-            best = min(best, (float(seconds), int(kilobytes) / 1024))
+            best = min(best, (seconds, cpu_seconds, kilobytes / 1024))
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
         self.note(step, *best, repeats, last)
 
-    def note(self, step: str, seconds: float, peak_mb: float, repeats: int, detail: str) -> None:
-        row = [self.runs, step, round(seconds, 2), round(peak_mb), repeats, detail]
+    def note(
+        self,
+        step: str,
+        seconds: float,
+        cpu_seconds: float,
+        peak_mb: float,
+        repeats: int,
+        detail: str,
+    ) -> None:
+        """Keep a row, and print it."""
+        numbers = (round(seconds, 2), round(cpu_seconds, 2), round(peak_mb))
+        row = [self.runs, step, *numbers, repeats, detail]
         self.rows.append(dict(zip(COLUMNS, row, strict=True)) | machine())
         print(
-            f"{self.runs:>6} runs  {step:<38} {seconds:9.2f} s {peak_mb:7.0f} MB  {detail}",
+            f"{self.runs:>6} runs  {step:<38} {seconds:8.2f} s "
+            f"{cpu_seconds:8.2f} s CPU {peak_mb:5.0f} MB  {detail}",
             flush=True,
         )
 
@@ -165,9 +179,10 @@ class Bench:
         self.snakemake(
             "data, study.json, complexity", "results/many/study.json", "results/many/complexity.csv"
         )
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         files = write_finished(self.folder)
-        self.note("write finished runs", time.perf_counter() - began, 0, 1, f"{files} files")
+        took = (time.perf_counter() - began, time.process_time() - used)
+        self.note("write finished runs", *took, 0, 1, f"{files} files")
         self.snakemake("all jobs, training replaced by cp")
         self.snakemake(
             "dry run, all finished", *plan, repeats=self.repeats, expect="Nothing to be done"
@@ -181,7 +196,7 @@ class Bench:
         self.keep_house()
         for name in ("results/many/runs", "results/store", ".snakemake", "results"):
             count, size = usage_of(self.folder / name)
-            self.note(f"files in {name}", 0, 0, 1, f"{count} files, {size / 1e6:.1f} MB")
+            self.note(f"files in {name}", 0, 0, 0, 1, f"{count} files, {size / 1e6:.1f} MB")
 
     def aggregate(self) -> None:
         """The commands that make tables, figures and the report, as the rules call them."""
@@ -249,13 +264,13 @@ class Bench:
         """Pruning after a run, cleaning and resetting."""
         states = list((self.folder / "results" / "store").glob("*/state.pt"))
         stored = StoredRun(self.folder / "results" / "store", states[0].parent.name)
-        seconds = []
+        took = []
         for _ in range(self.repeats):
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             stored.prune_states(3)
-            seconds.append(time.perf_counter() - began)
+            took.append((time.perf_counter() - began, time.process_time() - used))
         self.note(
-            "prune_states, after each run", min(seconds), 0, self.repeats, f"{len(states)} states"
+            "prune_states, after each run", *min(took), 0, self.repeats, f"{len(states)} states"
         )
         self.command("reset_runs", "many", "resnet/batch/*/seed0", "--dry-run")
         self.command("clean_store", "--unused", "--dry-run")
