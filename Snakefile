@@ -42,6 +42,7 @@ rule report:
 
 
 onstart:
+    workplace.start(workflow)
     pipeline.note_attempts(workflow)
     display.start()
 
