@@ -30,6 +30,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def expand_home(path: str | Path) -> Path:
+    """`path` with a leading ~ or ~user replaced; raises InputError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: there is no such home directory") from None
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
