@@ -1,8 +1,10 @@
 """Files that are whole or not there: written under a temporary name, then moved into place."""
 
 import csv
+import glob
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +18,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; move it to `path` when the block ends without an error.
 
     The data reaches the disk (fsync) before the name changes, so a crash leaves the old file or
-    the new one, never a part of one. The temporary file is removed when the block raises.
+    the new one, never a part of one. The temporary file is removed when the block raises, and by
+    the next process here that writes `path` where this one is killed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    _remove_leftovers(path)
+    temporary = _temporary(path, os.getpid())
     try:
         yield temporary
         with open(temporary, "rb+") as written:
@@ -28,6 +32,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path, process: int | str) -> Path:
+    return path.with_name(f".{path.stem}.{platform.node()}-{process}.partial{path.suffix}")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files for `path` of processes of this machine that are no more."""
+    pattern = _temporary(Path(glob.escape(path.name)), "*").name
+    for leftover in path.parent.glob(pattern):
+        process = leftover.name.removesuffix(f".partial{path.suffix}").rpartition("-")[2]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            leftover.unlink(missing_ok=True)
+        except PermissionError:  # another user's
+            pass
 
 
 def expand_home(path: str | Path) -> Path:
