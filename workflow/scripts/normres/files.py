@@ -2,11 +2,12 @@
 
 import csv
 import glob
+import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and not error.filename:  # a full disk does not say where
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -70,8 +75,53 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def checksum(content: bytes) -> str:
+    """SHA-256 as hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def record_checksum(record: Mapping[str, Any]) -> str:
+    """The checksum of a record, its own entry "checksum" aside."""
+    content = {key: value for key, value in record.items() if key != "checksum"}
+    return checksum(json.dumps(content, sort_keys=True).encode())
+
+
+def seal(path: str | Path) -> None:
+    """Note what `path` holds in a hidden file beside it, so that `check_seal` sees an edit."""
+    path = Path(path)
+    write_text(_seal_of(path), f"{checksum(path.read_bytes())}\n")
+
+
+def check_seal(path: str | Path) -> None:
+    """Set `path` aside and raise InputError where it was edited since it was sealed.
+
+    Once it is gone, Snakemake makes it anew. A file without a seal is taken as it is.
+    """
+    path = Path(path)
+    with suppress(FileNotFoundError):
+        if checksum(path.read_bytes()) != _seal_of(path).read_text(encoding="utf-8").strip():
+            aside = set_aside(path)
+            raise InputError(
+                f"{path}: edited since it was written; kept as {aside.name}, made anew by the next "
+                "call of snakemake"
+            )
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that is not to be believed, replacing an earlier one; return its new path."""
+    aside = path.with_name(f"{path.name}.aside")
+    with suppress(FileNotFoundError):  # another job has just done it
+        os.replace(path, aside)
+    return aside
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256")
+
+
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Read the rows of a csv file as text; raises InputError where the file is missing."""
+    """Read the rows of a csv file as text; raises InputError where it is missing or was edited."""
+    check_seal(path)
     try:
         with open(path, newline="", encoding="utf-8") as table:
             return list(csv.DictReader(table))
