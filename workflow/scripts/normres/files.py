@@ -33,7 +33,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno and not error.filename:  # a full disk does not say where
-            error.filename = str(path)
+            error.filename = str(path.parent)
         raise
     finally:
         temporary.unlink(missing_ok=True)
