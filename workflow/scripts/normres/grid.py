@@ -284,7 +284,8 @@ def _dataset(study: Mapping[str, Any], where: str) -> dict[str, Any]:
     else:
         folder = _existing_folder(given["folder"])
         if folder is None:
-            raise InputError(f"{where}.dataset.folder: there is no folder {show(given['folder'])}")
+            shown = show(given["folder"], most=300)
+            raise InputError(f"{where}.dataset.folder: there is no folder {shown}")
         place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
         name = folder.resolve().name[:60]
         name = "".join(c if c.isalnum() and c.isascii() else "-" for c in name)

@@ -52,6 +52,10 @@ REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.sc
 def load_pipeline(config: Mapping[str, Any]) -> "Pipeline":
     """Check the configuration; end with one line and exit code 2 where it is wrong."""
     try:
+        if os.pathsep in str(fingerprint.SCRIPTS):
+            raise InputError(
+                f"{fingerprint.SCRIPTS}: PYTHONPATH cannot hold {os.pathsep!r}; move it"
+            )
         return Pipeline(read_config(config))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -98,10 +98,10 @@ def check_plain(value: Any, where: str, level: int = 0) -> None:
         )
 
 
-def show(value: Any) -> str:
-    """A value for a message: one line, not long."""
+def show(value: Any, most: int = 60) -> str:
+    """A value for a message: one line of at most `most` characters."""
     text = "nothing (null)" if value is None else repr(value)
-    return text if len(text) < 60 else f"{text[:57]}..."
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def below(where: str, key: str | int) -> str:
