@@ -20,4 +20,4 @@ wildcard_constraints:
     study="|".join(pipeline.studies),
     dataset="|".join(pipeline.datasets),
     figure="|".join(FIGURES),
-    run=".+/seed[0-9]+",
+    run=pipeline.run_pattern,

@@ -73,6 +73,16 @@ class Pipeline:
             (study.name, run.name): run for study in config.studies for run in study.runs
         }
 
+    @property
+    def run_pattern(self) -> str:
+        """A regular expression for the names of runs (Run.name): others fit no rule."""
+        runs = self.runs.values()
+        models, norms, seeds = (
+            "|".join(sorted({str(getattr(run, part)) for run in runs}))
+            for part in ("model", "norm", "seed")
+        )
+        return f"(?:{models})/(?:{norms})/(?:[a-z0-9_]+=[^/]+/)*seed(?:{seeds})"
+
     def set_environment(self) -> None:
         """Prepare the environment that jobs inherit.
 
