@@ -52,4 +52,5 @@ onsuccess:
 
 
 onerror:
+    workplace.fail(pipeline.studies)
     display.fail(log)

@@ -26,9 +26,10 @@ from conftest import PROJECT, read_history, read_record
 from normres.config import read_config
 from normres.errors import InputError
 from normres.estimates import Estimates
-from normres.files import check_seal, replacing, seal
+from normres.files import check_seal, replacing, seal, write_text
 from normres.pipeline import Pipeline, load_pipeline
 from normres.training import TrainingRun
+from normres.workplace import Workplace
 from preparing import prepare, refusal
 
 SCRIPTS = PROJECT / "workflow" / "scripts"
@@ -112,15 +113,18 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     assert path.read_text() == "whole"
 
 
-def test_a_sealed_file_that_is_edited_is_set_aside(tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_text("a\n1\n")
+def test_a_sealed_file_that_is_edited_is_refused_and_set_aside(tmp_path):
+    path = tmp_path / "study" / "table.csv"
+    workplace = Workplace(tmp_path)
+    write_text(path, "a\n1\n")
     seal(path)
     check_seal(path)
+    workplace.fail(["study", "none"])
     path.write_text("a\n2\n")
-    with pytest.raises(InputError, match=r"table\.csv: edited since it was written; kept as"):
+    with pytest.raises(InputError, match=r"table\.csv: edited since it was written"):
         check_seal(path)
-    assert not path.exists() and (tmp_path / "table.csv.aside").read_text() == "a\n2\n"
+    workplace.fail(["study", "none"])
+    assert not path.exists() and path.with_name("table.csv.aside").read_text() == "a\n2\n"
     check_seal(path)
 
 

@@ -87,32 +87,36 @@ def record_checksum(record: Mapping[str, Any]) -> str:
 
 
 def seal(path: str | Path) -> None:
-    """Note what `path` holds in a hidden file beside it, so that `check_seal` sees an edit."""
+    """Note what `path` holds in a hidden file beside it, so that `is_edited` sees an edit."""
     path = Path(path)
     write_text(_seal_of(path), f"{checksum(path.read_bytes())}\n")
 
 
-def check_seal(path: str | Path) -> None:
-    """Set `path` aside and raise InputError where it was edited since it was sealed.
+def is_edited(path: Path) -> bool:
+    """Whether `path` was edited since it was sealed; a file without a seal is taken as it is."""
+    try:
+        return checksum(path.read_bytes()) != _seal_of(path).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return False
 
-    Once it is gone, Snakemake makes it anew. A file without a seal is taken as it is.
+
+def check_seal(path: str | Path) -> None:
+    """Raise InputError where `path` was edited since it was sealed.
+
+    When all its jobs have ended, Snakemake sets it aside (see workplace.py) and so makes it anew.
     """
     path = Path(path)
+    if is_edited(path):
+        raise InputError(
+            f"{path}: edited since it was written; the next call of snakemake makes it anew and "
+            f"keeps this one as {path.name}.aside"
+        )
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file that is not to be believed, replacing one that was set aside before."""
     with suppress(FileNotFoundError):
-        if checksum(path.read_bytes()) != _seal_of(path).read_text(encoding="utf-8").strip():
-            aside = set_aside(path)
-            raise InputError(
-                f"{path}: edited since it was written; kept as {aside.name}, made anew by the next "
-                "call of snakemake"
-            )
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a file that is not to be believed, replacing an earlier one; return its new path."""
-    aside = path.with_name(f"{path.name}.aside")
-    with suppress(FileNotFoundError):  # another job has just done it
-        os.replace(path, aside)
-    return aside
+        os.replace(path, path.with_name(f"{path.name}.aside"))
 
 
 def _seal_of(path: Path) -> Path:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from snakemake.settings.types import ExecMode
 
 from normres.errors import InputError
+from normres.files import is_edited, set_aside
 
 # Of file systems that cannot lock a file for others to see.
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
@@ -67,6 +68,16 @@ class Workplace:
             else:
                 reason = f"nothing can be written there ({error.strerror or error})"
             raise InputError(f"{self.results}: {reason}") from None
+
+    def fail(self, studies: Iterable[str]) -> None:
+        """Called when a job has failed: set tables aside that were edited, so that all is remade.
+
+        Not before all jobs have ended: Snakemake stops where it misses the input of a job.
+        """
+        for study in studies:
+            for table in (self.results / study).glob("*.csv"):
+                if is_edited(table):
+                    set_aside(table)
 
     def _holder(self) -> str:
         try:
