@@ -193,6 +193,7 @@ def test_stale_runs_are_not_believed_when_snakemakes_records_are_lost(project):
     result = project.snakemake()
     assert result.returncode != 0
     assert "learning_rate" in result.stdout and "convnet/none/seed0" in result.stdout
+    assert project.planned()["train"] == 8  # the next call makes them anew
 
 
 def test_other_data_is_noticed_when_snakemakes_records_are_lost(project):
