@@ -27,7 +27,7 @@ from normres.config import read_config
 from normres.errors import InputError
 from normres.estimates import Estimates
 from normres.files import check_seal, replacing, seal, write_text
-from normres.pipeline import Pipeline, load_pipeline
+from normres.pipeline import Pipeline
 from normres.training import TrainingRun
 from normres.workplace import Workplace
 from preparing import prepare, refusal
@@ -299,36 +299,6 @@ def test_a_download_killed_midway_starts_anew(tmp_path):
             thread.join()
     assert sorted(path.name for path in root.iterdir()) == sorted(files)
     assert (out / "dataset.json").exists()
-
-
-# ---- Names ----
-
-HOSTILE_NAMES = ["<script>alert(1)", "a'b\"c", "$(touch x)", "; touch x", "-rf", "ü {x} {{7*7}}"]
-
-
-def test_hostile_class_names_are_names(tmp_path):
-    folder = tmp_path / "photos"
-    for part in ("train", "test"):
-        for name in HOSTILE_NAMES:
-            add_images(folder / part / name, 1)
-    images = prepare(tmp_path / "out", "--folder", folder)
-    assert images.class_names == sorted(HOSTILE_NAMES)
-
-
-@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", "caf\udce9"])  # the last one in Latin-1
-def test_a_class_whose_name_is_no_text_is_refused_in_one_line(photos, tmp_path, name):
-    for part in ("train", "test"):
-        add_images(photos / part / name, 1)
-    line = refusal(tmp_path / "out", "--folder", photos)
-    assert line.isprintable() and "train" in line and "cannot be printed" in line
-
-
-def test_a_project_in_a_folder_with_a_colon_is_refused(tmp_path, capsys, monkeypatch):
-    """Python would take the two halves for two folders (PYTHONPATH)."""
-    monkeypatch.setattr("normres.fingerprint.SCRIPTS", tmp_path / "a:b" / "scripts")
-    with pytest.raises(SystemExit):
-        load_pipeline({})
-    assert "a:b" in capsys.readouterr().err
 
 
 # ---- Clocks ----
