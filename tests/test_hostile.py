@@ -48,6 +48,14 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.05)
 
 
+def read(path):
+    """The text of a file that may not be there yet, or for a moment."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def end_group(process):
     """Kill what a call of Snakemake has started, itself included."""
     try:
@@ -136,7 +144,7 @@ def test_a_second_call_ends_at_once_and_a_killed_one_leaves_no_lock(training):
     first.wait()
     second = project.start(TARGET)
     try:
-        wait_for(lambda: "another process trains" in log.read_text(), second)
+        wait_for(lambda: "another process trains" in read(log), second)
         os.killpg(first.pid, signal.SIGCONT)
         said, _ = second.communicate(timeout=120)
     finally:
