@@ -61,7 +61,7 @@ def test_a_fresh_clone_beside_old_results(project):
         ("workflow/scripts/normres/figures.py", "\n\n\ndef ", "\n\n\n\n\ndef "),
         ("workflow/scripts/plot_test_accuracy.py", '"""', '"""\n'),
         ("workflow/rules/train.smk", "# Every model", "# Each model"),
-        ("workflow/rules/train.smk", '"> {log:q} 2>&1"', '" > {log:q} 2>&1"'),
+        ("workflow/rules/train.smk", '"> {log:q} 2>&1 "', '" > {log:q} 2>&1 "'),
         ("workflow/scripts/normres/progress.py", "LINE_SECONDS = 30", "LINE_SECONDS = 60"),
         ("workflow/scripts/train.py", '"wrote', '"has written'),
         ("envs/requirements.txt", "#", "##"),
