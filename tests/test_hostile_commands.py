@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -316,3 +317,16 @@ def test_no_duration_is_read_off_a_clock_that_can_jump():
             ):
                 asked.add(path.name)
     assert asked <= when, asked - when
+
+
+# ---- The documentation ----
+
+
+def test_the_tests_that_the_documentation_names_are_there():
+    text = (PROJECT / "docs" / "reliability.md").read_text()
+    named = re.findall(r"`(?:(test_\w+\.py))?(?:::(\w+))?`", text)
+    tests = "".join(path.read_text() for path in (PROJECT / "tests").glob("test_*.py"))
+    assert sum(bool(name) for _, name in named) > 30
+    for file, name in named:
+        assert not file or (PROJECT / "tests" / file).exists(), file
+        assert not name or f"def {name}(" in tests, name
