@@ -44,6 +44,7 @@ rule report:
 
 
 onstart:
+    workplace.start(workflow)
     pipeline.note_attempts(workflow)
     display.start()
 
@@ -53,4 +54,5 @@ onsuccess:
 
 
 onerror:
+    workplace.fail(pipeline.studies)
     display.fail(log)

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,17 +65,27 @@ class Project:
         assert old in text, f"{path} has no {old!r}"
         file.write_text(text.replace(old, new))
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Call Snakemake on two cores; output and errors come as one text in `stdout`."""
-        return subprocess.run(
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start Snakemake on two cores, with a process group of its own; see `snakemake`."""
+        return subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
-            timeout=600,
+            start_new_session=True,
         )
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Call Snakemake on two cores; output and errors come as one text in `stdout`."""
+        process = self.start(*arguments)
+        try:
+            said, _ = process.communicate(timeout=600)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, said)
 
     def run(self, *arguments: str) -> str:
         """Call Snakemake, which must succeed; return what it printed."""

@@ -61,7 +61,7 @@ def test_a_fresh_clone_beside_old_results(project):
         ("workflow/scripts/normres/figures.py", "\n\n\ndef ", "\n\n\n\n\ndef "),
         ("workflow/scripts/plot_test_accuracy.py", '"""', '"""\n'),
         ("workflow/rules/train.smk", "# Every model", "# Each model"),
-        ("workflow/rules/train.smk", '"> {log:q} 2>&1"', '" > {log:q} 2>&1"'),
+        ("workflow/rules/train.smk", '"> {log:q} 2>&1 "', '" > {log:q} 2>&1 "'),
         ("workflow/scripts/normres/progress.py", "LINE_SECONDS = 30", "LINE_SECONDS = 60"),
         ("workflow/scripts/train.py", '"wrote', '"has written'),
         ("envs/requirements.txt", "#", "##"),
@@ -193,6 +193,7 @@ def test_stale_runs_are_not_believed_when_snakemakes_records_are_lost(project):
     result = project.snakemake()
     assert result.returncode != 0
     assert "learning_rate" in result.stdout and "convnet/none/seed0" in result.stdout
+    assert project.planned()["train"] == 8  # the next call makes them anew
 
 
 def test_other_data_is_noticed_when_snakemakes_records_are_lost(project):

@@ -5,17 +5,19 @@ import sys
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 
 from normres import fingerprint
-from normres.pipeline import FIGURES, load_pipeline
+from normres.pipeline import FIGURES, RESULTS, load_pipeline
 from normres.progress import attach_display
+from normres.workplace import Workplace
 
 pipeline = load_pipeline(config)
 pipeline.set_environment()
 pipeline.share_gpus(workflow)
 display = attach_display(workflow, pipeline)
+workplace = Workplace(RESULTS)
 
 
 wildcard_constraints:
     study="|".join(pipeline.studies),
     dataset="|".join(pipeline.datasets),
     figure="|".join(FIGURES),
-    run=".+/seed[0-9]+",
+    run=pipeline.run_pattern,

@@ -76,6 +76,7 @@ rule summarize_runs:
         latex="results/{study}/summary.tex",
     log:
         "results/{study}/logs/summarize_runs.log",
+    retries: 0
     conda:
         "../../envs/pytorch.yaml"
     params:
@@ -105,6 +106,7 @@ rule plot_figure:
         ),
     log:
         "results/{study}/logs/figures/{figure}.log",
+    retries: 0
     conda:
         "../../envs/pytorch.yaml"
     params:

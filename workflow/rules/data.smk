@@ -13,6 +13,7 @@ rule prepare_data:
         "../../envs/pytorch.yaml"
     params:
         arguments=pipeline.dataset_arguments,
+        state=pipeline.folder_state,
         code=fingerprint.fingerprint("prepare_data"),
     message:
         "preparing the data set {wildcards.dataset}"

@@ -14,6 +14,7 @@ rule render_report:
         report("results/{study}/report.html", caption="../report/report.rst", category="{study}"),
     log:
         "results/{study}/logs/render_report.log",
+    retries: 0
     conda:
         "../../envs/pytorch.yaml"
     params:

@@ -11,13 +11,12 @@ runs.csv a row a run. A run that failed or has left nothing is a row of runs.csv
 import argparse
 import csv
 import json
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from normres.errors import InputError, run_command
-from normres.files import read_json, replacing
+from normres.files import checksum, read_json, record_checksum, replacing, seal, set_aside
 from normres.history import COLUMNS
 from normres.tables import axis_text, read_study
 
@@ -27,15 +26,17 @@ ENVIRONMENT = ["device_name", "precision", "cpu_threads"]
 Row = dict[str, Any]
 
 
-def collect(study: Row, folder: Path, checksum: str) -> tuple[list[Row], list[Row]]:
+def collect(study: Row, folder: Path, data: str) -> tuple[list[Row], list[Row]]:
     """Read all runs of `study` from `folder`/runs; return the rows of curves.csv and of runs.csv.
 
-    `checksum` is that of the study's prepared data.
+    `data` is the checksum of the study's prepared data.
 
     Raises InputError where results were made under another specification, fingerprint or data
-    than the study asks for, and where the files of a run contradict each other.
+    than the study asks for, where a file was edited, and where the files of a run contradict each
+    other. The records of these runs are set aside, so that Snakemake makes the runs anew; what is
+    in the store is linked.
     """
-    curves, runs, stale = [], [], []
+    curves, runs, unusable = [], [], []
     for expected in study["runs"]:
         place = folder / "runs" / expected["run"]
         key = {"model": expected["model"], "norm": expected["norm"]}
@@ -45,16 +46,32 @@ def collect(study: Row, folder: Path, checksum: str) -> tuple[list[Row], list[Ro
             reason = f"no results: {place / 'run.json'} does not exist"
             runs.append({"run": expected["run"], **key, "status": "failed", "reason": reason})
             continue
-        found = read_json(place / "run.json")
-        if difference := "; ".join(differences(expected, found, checksum)):
-            stale.append((place, difference))
+        try:
+            found = read_record(place, expected, data)
+            history = read_history(place, found)
+        except InputError as error:
+            unusable.append((place, str(error)))
             continue
-        history = read_history(place, found)
         curves += [{**key, "status": found["status"], **epoch} for epoch in history]
         runs.append({"run": expected["run"], **key, **outcome(found, history)})
-    if stale:
-        raise InputError(stale_message(stale, len(study["runs"])))
+    if unusable:
+        for place, _ in unusable:
+            set_aside(place / "run.json")
+        raise InputError(unusable_message([why for _, why in unusable], len(study["runs"])))
     return curves, runs
+
+
+def read_record(place: Path, expected: Row, data: str) -> Row:
+    """Read a run's run.json, checked against the run that the study expects and its data."""
+    path = place / "run.json"
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("status") not in ("ok", "diverged", "failed"):
+        raise InputError(f"{path}: not a run's record")
+    if difference := "; ".join(differences(expected, found, data)):
+        raise InputError(f"{path}: stale results: {difference}")
+    if "checksum" in found and found["checksum"] != record_checksum(found):
+        raise InputError(f"{path}: edited since the run wrote it")
+    return found
 
 
 def differences(expected: Row, found: Row, checksum: str) -> Iterator[str]:
@@ -82,16 +99,10 @@ def flatten(values: Row, prefix: str = "") -> Row:
     return flat
 
 
-def stale_message(stale: list[tuple[Path, str]], total: int) -> str:
-    """One line that names the stale runs, what differs in the first and how to redo them."""
-    place, difference = stale[0]
-    others = f"; {len(stale)} of {total} runs are stale" if len(stale) > 1 else ""
-    folders = " ".join(shlex.quote(str(folder)) for folder, _ in stale[:10])
-    more = " ... (and so on)" if len(stale) > 10 else ""
-    return (
-        f"{place / 'run.json'}: stale results: {difference}{others}. "
-        f"To redo: rm -r {folders}{more}, then run snakemake again"
-    )
+def unusable_message(reasons: list[str], total: int) -> str:
+    """One line that says what is wrong with the first run, how many there are and what to do."""
+    others = f"; {len(reasons)} of {total} runs are stale" if len(reasons) > 1 else ""
+    return f"{reasons[0]}{others}. Set aside as run.json.aside; run snakemake again to redo"
 
 
 def read_history(place: Path, found: Row) -> list[Row]:
@@ -100,16 +111,19 @@ def read_history(place: Path, found: Row) -> list[Row]:
     if not path.exists():
         if failed:
             return []
-        raise InputError(f"{path}: no such file, but run.json says {found['status']}; redo the run")
+        raise InputError(f"{path}: no such file, but run.json says {found['status']}")
+    written = found.get("files", {}).get(path.name)
+    if written and checksum(path.read_bytes()) != written:
+        raise InputError(f"{path}: edited since the run wrote it")
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if lacking := [column for column in COLUMNS if column not in (reader.fieldnames or [])]:
-            raise InputError(f"{path}: no column {', '.join(lacking)}; redo the run")
+            raise InputError(f"{path}: no column {', '.join(lacking)}")
         history = [{column: row[column] for column in COLUMNS} for row in reader]
     last = history[-1]["epoch"] if history else "none"
     if not failed and last != str(found["final"]["epoch"]):
         final = found["final"]["epoch"]
-        raise InputError(f"{path}: ends at epoch {last}, but run.json at {final}; redo the run")
+        raise InputError(f"{path}: ends at epoch {last}, but run.json at {final}")
     return history
 
 
@@ -136,6 +150,7 @@ def write_rows(rows: list[Row], columns: list[str], path: Path) -> None:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    seal(path)
 
 
 def main(argv: list[str] | None = None) -> int | None:
@@ -148,8 +163,8 @@ def main(argv: list[str] | None = None) -> int | None:
     parser.add_argument("--out-runs", type=Path, required=True, help="csv: a row a run")
     arguments = parser.parse_args(argv)
     study = read_study(arguments.study)
-    checksum = read_json(arguments.dataset)["checksum"]
-    curves, runs = collect(study, arguments.study.parent, checksum)
+    data = read_json(arguments.dataset)["checksum"]
+    curves, runs = collect(study, arguments.study.parent, data)
     key = ["model", "norm", *study["axes"], "seed", "status"]
     write_rows(curves, [*key, *COLUMNS], arguments.out_curves)
     write_rows(runs, ["run", *key, "reason", *COLUMNS, *OUTCOME, *ENVIRONMENT], arguments.out_runs)

@@ -17,6 +17,7 @@ from pathlib import Path
 from normres.dataset_facts import SIZES
 from normres.datasets import read_dataset
 from normres.errors import InputError, run_command
+from normres.files import expand_home
 from normres.image_folder import read_folder
 from normres.preparation import write_images
 
@@ -30,10 +31,10 @@ def main(argv: list[str] | None = None) -> None:
     if size is not None and size < 1:
         raise InputError(f"--image-size: {size} is not 1 or more")
     if arguments.dataset:
-        root = arguments.data_root.expanduser()
+        root = expand_home(arguments.data_root)
         source = read_dataset(arguments.dataset, root, size)
     else:
-        folder = arguments.folder.expanduser()
+        folder = expand_home(arguments.folder)
         source = read_folder(folder, arguments.name or folder.resolve().name, size, report)
     facts = write_images(arguments.out, source)
     print(

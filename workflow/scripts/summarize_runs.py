@@ -10,6 +10,7 @@ Runs that diverged or failed are counted, and are in no mean.
 """
 
 import argparse
+import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,8 @@ def markdown(cells: pd.DataFrame, title: str, text: str) -> str:
     ]
     escaped = cells.set_axis(headers, axis=1).map(lambda cell: str(cell).replace("|", r"\|"))
     body = escaped.to_markdown(index=False, disable_numparse=True)
-    return f"# {title}\n\n{body}\n\n{text}\n"
+    heading = html.escape(" ".join(title.split()), quote=False)  # Markdown takes HTML as it is
+    return f"# {heading}\n\n{body}\n\n{text}\n"
 
 
 def latex(cells: pd.DataFrame, title: str, text: str, label: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from normres.errors import InputError
 from normres.grid import Study, expand
 from normres.options import option_schemas, schema
-from normres.validation import check, check_name, coerce, config_schema
+from normres.validation import check, check_name, check_plain, coerce, config_schema
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def read_config(raw: Mapping[str, Any]) -> Config:
     Raises InputError, in one line, at the first thing that is wrong.
     """
     full = config_schema()
-    _check_keys(raw, "config")
+    check_plain(raw, "config")
     config = _coerce_config(raw, full)
     check(config, full, "config")
     settings = {
@@ -42,18 +42,6 @@ def read_config(raw: Mapping[str, Any]) -> Config:
     names = _select(config["study"], config["studies"])
     studies = [expand(name, config["studies"][name]) for name in names]
     return Config(studies=studies, **settings)
-
-
-def _check_keys(value: Any, where: str) -> None:
-    """Refuse keys that YAML did not read as text, such as 2024."""
-    if isinstance(value, Mapping):
-        for key, member in value.items():
-            if not isinstance(key, str):
-                raise InputError(f"{where}: the key {key!r} is not text; put it in quotes")
-            _check_keys(member, f"{where}.{key}")
-    elif isinstance(value, list):
-        for i, member in enumerate(value):
-            _check_keys(member, f"{where}.{i}")
 
 
 def _coerce_config(raw: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     refuses (a full disk, a read-only folder) is one line, too, and exit code 1.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    sys.stdout.reconfigure(line_buffering=True)  # in a log, the error comes last
     try:
         sys.exit(main() or 0)
     except InputError as error:
@@ -42,6 +43,7 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def end(message: str, code: int) -> None:
-    """Exit with `code` after one line."""
-    print(f"error: {message}", file=sys.stderr)
+    """Exit with `code` after one line; a file's name may hold what would break it."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    print(f"error: {line}", file=sys.stderr)
     sys.exit(code)

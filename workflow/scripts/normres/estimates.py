@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +18,10 @@ REFERENCE_MACHINE = "two threads of an AMD EPYC in bfloat16"
 OVERHEAD_SECONDS = 5  # of a run: start, imports, outputs
 RECORDS_READ = 300  # of earlier runs, the newest
 
+# What reading a file raises that is not there, was edited, or was written by another version: an
+# estimate does without it.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError)
+
 
 class Estimates:
     """Seconds that the runs of a pipeline take. `source` says what that rests on."""
@@ -28,9 +33,9 @@ class Estimates:
             RESULTS.glob("store/*/epochs-*[0-9]/run.json"), key=lambda p: p.stat().st_mtime
         )
         for path in records[-RECORDS_READ:]:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            last, run = record["final"], record["specification"]
-            if last.get("images_per_second"):
+            with suppress(*UNREADABLE):
+                record = json.loads(path.read_text(encoding="utf-8"))
+                last, run = record["final"], record["specification"]
                 images = last["images_per_second"] * last["train_seconds"]
                 spent = last["train_seconds"] + last["eval_seconds"]
                 seconds[run["model"], run["norm"]].append(1000 * spent / images)
@@ -64,6 +69,6 @@ def training_images(dataset: Mapping[str, Any]) -> int:
     if dataset["name"] in SIZES and "folder" not in dataset:
         return SIZES[dataset["name"]][0]
     description = RESULTS / "data" / dataset["id"] / "dataset.json"
-    if description.exists():
-        return json.loads(description.read_text(encoding="utf-8"))["n_train"]
+    with suppress(*UNREADABLE):
+        return int(json.loads(description.read_text(encoding="utf-8"))["n_train"])
     return sum(1 for _ in Path(dataset["folder"]).glob("train/*/*"))

@@ -1,10 +1,13 @@
 """Files that are whole or not there: written under a temporary name, then moved into place."""
 
 import csv
+import glob
+import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,49 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; move it to `path` when the block ends without an error.
 
     The data reaches the disk (fsync) before the name changes, so a crash leaves the old file or
-    the new one, never a part of one. The temporary file is removed when the block raises.
+    the new one, never a part of one. The temporary file is removed when the block raises, and by
+    the next process here that writes `path` where this one is killed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    _remove_leftovers(path)
+    temporary = _temporary(path, os.getpid())
     try:
         yield temporary
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and not error.filename:  # a full disk does not say where
+            error.filename = str(path.parent)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path, process: int | str) -> Path:
+    return path.with_name(f".{path.stem}.{platform.node()}-{process}.partial{path.suffix}")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files for `path` of processes of this machine that are no more."""
+    pattern = _temporary(Path(glob.escape(path.name)), "*").name
+    for leftover in path.parent.glob(pattern):
+        process = leftover.name.removesuffix(f".partial{path.suffix}").rpartition("-")[2]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            leftover.unlink(missing_ok=True)
+        except PermissionError:  # another user's
+            pass
+
+
+def expand_home(path: str | Path) -> Path:
+    """`path` with a leading ~ or ~user replaced; raises InputError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: there is no such home directory") from None
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -41,8 +75,57 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def checksum(content: bytes) -> str:
+    """SHA-256 as hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def record_checksum(record: Mapping[str, Any]) -> str:
+    """The checksum of a record, its own entry "checksum" aside."""
+    content = {key: value for key, value in record.items() if key != "checksum"}
+    return checksum(json.dumps(content, sort_keys=True).encode())
+
+
+def seal(path: str | Path) -> None:
+    """Note what `path` holds in a hidden file beside it, so that `is_edited` sees an edit."""
+    path = Path(path)
+    write_text(_seal_of(path), f"{checksum(path.read_bytes())}\n")
+
+
+def is_edited(path: Path) -> bool:
+    """Whether `path` was edited since it was sealed; a file without a seal is taken as it is."""
+    try:
+        return checksum(path.read_bytes()) != _seal_of(path).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return False
+
+
+def check_seal(path: str | Path) -> None:
+    """Raise InputError where `path` was edited since it was sealed.
+
+    When all its jobs have ended, Snakemake sets it aside (see workplace.py) and so makes it anew.
+    """
+    path = Path(path)
+    if is_edited(path):
+        raise InputError(
+            f"{path}: edited since it was written; the next call of snakemake makes it anew and "
+            f"keeps this one as {path.name}.aside"
+        )
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file that is not to be believed, replacing one that was set aside before."""
+    with suppress(FileNotFoundError):
+        os.replace(path, path.with_name(f"{path.name}.aside"))
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256")
+
+
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Read the rows of a csv file as text; raises InputError where the file is missing."""
+    """Read the rows of a csv file as text; raises InputError where it is missing or was edited."""
+    check_seal(path)
     try:
         with open(path, newline="", encoding="utf-8") as table:
             return list(csv.DictReader(table))

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import Any
 from normres import catalog, fingerprint
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
+from normres.files import expand_home
 from normres.options import applies, check_groups, check_last_batch, option_schemas, resolve
-from normres.validation import check_name
+from normres.validation import check_name, show
+
+# Runs of a study: beyond, Snakemake needs minutes to find out what there is to do.
+MOST_RUNS = 100_000
 
 # What a run leaves behind.
 WEIGHTS = "model.pt"
@@ -93,6 +98,7 @@ def expand(name: str, study: Mapping[str, Any]) -> Study:
     _check_names(study, where)
     given = {key: _normal(study[key], schemas[key]) for key in schemas if key in study}
     axes = {key: value for key, value in given.items() if isinstance(value, list)}
+    _check_size([study["models"], study["norms"], study["seeds"], *axes.values()], where)
     dataset = _dataset(study, where)
     rules = _exclusions(study)
     runs, excluded, matched = [], [], set()
@@ -150,7 +156,7 @@ def _configurations(
     schemas = option_schemas()
     for model, norm in itertools.product(study["models"], study["norms"]):
         overrides = study.get("overrides", {}).get(model, {})
-        seen: list[dict[str, Any]] = []
+        seen: set[tuple[Any, ...]] = set()
         for combination in itertools.product(*axes.values()):
             values = {**given, **dict(zip(axes, combination, strict=True)), **overrides}
             optimizer = values.get("optimizer", schemas["optimizer"]["default"])
@@ -159,9 +165,15 @@ def _configurations(
                 for axis in axes
                 if axis not in overrides and applies(axis, model, norm, optimizer)
             }
-            if chosen not in seen:
-                seen.append(chosen)
+            if tuple(chosen.values()) not in seen:
+                seen.add(tuple(chosen.values()))
                 yield model, norm, chosen, values
+
+
+def _check_size(factors: list[list[Any]], where: str) -> None:
+    n = math.prod(map(len, factors))
+    if n > MOST_RUNS:
+        raise InputError(f"{where}: a grid of {n} runs; the most is {MOST_RUNS}")
 
 
 def _check_names(study: Mapping[str, Any], where: str) -> None:
@@ -270,15 +282,26 @@ def _dataset(study: Mapping[str, Any], where: str) -> dict[str, Any]:
         if size == SHAPES[given][0]:
             size = None
     else:
-        folder = Path(given["folder"]).expanduser()
-        if not folder.is_dir():
-            raise InputError(f"{where}.dataset.folder: there is no folder {given['folder']}")
+        folder = _existing_folder(given["folder"])
+        if folder is None:
+            shown = show(given["folder"], most=300)
+            raise InputError(f"{where}.dataset.folder: there is no folder {shown}")
         place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-        name = "".join(c if c.isalnum() and c.isascii() else "-" for c in folder.resolve().name)
+        name = folder.resolve().name[:60]
+        name = "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
         dataset = {"id": f"{name or 'folder'}-{place}", "name": name, "folder": str(folder)}
     if size:
         dataset |= {"id": f"{dataset['id']}-{size}px", "image_size": size}
     return dataset
+
+
+def _existing_folder(path: str) -> Path | None:
+    """The folder, or None where there is none; one whose name would break lines is none."""
+    try:
+        folder = expand_home(path)
+        return folder if path.isprintable() and folder.is_dir() else None
+    except (InputError, OSError):  # no such user; no permission, or a name of 100,000 letters
+        return None
 
 
 def _normal(value: Any, option_schema: Mapping[str, Any]) -> Any:

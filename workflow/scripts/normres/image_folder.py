@@ -77,6 +77,9 @@ def _list_part(part: Path) -> tuple[list[str], list[tuple[Path, int]]]:
     classes = sorted(e.name for e in part.iterdir() if e.is_dir() and not e.name.startswith("."))
     if not classes:
         raise InputError(f"{part}: no class folders in it; images lie in {part.name}/<class>/")
+    for name in classes:  # it stands in tables, figures and the report
+        if not name.isprintable():
+            raise InputError(f"{part}: the name of class {name!r} cannot be printed; rename it")
     samples = []
     for label, class_name in enumerate(classes):
         found = []

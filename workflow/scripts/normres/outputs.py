@@ -13,7 +13,7 @@ import torch
 
 from normres.environment import EXACT
 from normres.errors import InputError
-from normres.files import read_json, replacing, write_json
+from normres.files import read_json, record_checksum, replacing, write_json
 from normres.grid import RUN_FILES, WEIGHTS
 from normres.history import Row, best_epoch, is_diverged, read_history, write_history
 
@@ -82,7 +82,7 @@ def _write_result(
         "train_seconds": last["train_seconds"],
         "files": {name: checksum(folder / name) for name in RUN_FILES if name != RECORD},
     }
-    write_json(folder / RECORD, {**record, **result})
+    _write_record(folder, {**record, **result})
 
 
 def write_failure(folder: Path, plan: Mapping[str, Any], reason: str) -> None:
@@ -97,14 +97,21 @@ def write_failure(folder: Path, plan: Mapping[str, Any], reason: str) -> None:
         "specification": plan["specification"],
         "fingerprint": plan["fingerprint"],
     }
-    write_json(folder / RECORD, record)
+    _write_record(folder, record)
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    write_json(folder / RECORD, {**record, "checksum": record_checksum(record)})
 
 
 def are_whole(folder: Path) -> bool:
     """Whether `folder` holds a run's files as they were written."""
     try:
-        files = read_json(folder / RECORD)["files"]
-        return all(checksum(folder / name) == files[name] for name in RUN_FILES if name != RECORD)
+        record = read_json(folder / RECORD)
+        files = record["files"]
+        return record["checksum"] == record_checksum(record) and all(
+            checksum(folder / name) == files[name] for name in RUN_FILES if name != RECORD
+        )
     except (InputError, KeyError, TypeError, FileNotFoundError):
         return False
 

@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.sc
 def load_pipeline(config: Mapping[str, Any]) -> "Pipeline":
     """Check the configuration; end with one line and exit code 2 where it is wrong."""
     try:
+        if os.pathsep in str(fingerprint.SCRIPTS):
+            raise InputError(
+                f"{fingerprint.SCRIPTS}: PYTHONPATH cannot hold {os.pathsep!r}; move it"
+            )
         return Pipeline(read_config(config))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -85,6 +90,16 @@ class Pipeline:
                 f"({len(json.loads(networks)['runs'])}) or seeds "
                 f"({len(self.studies[name].seeds)}); split the study"
             )
+
+    @property
+    def run_pattern(self) -> str:
+        """A regular expression for the names of runs (Run.name): others fit no rule."""
+        runs = self.runs.values()
+        models, norms, seeds = (
+            "|".join(sorted({str(getattr(run, part)) for run in runs}))
+            for part in ("model", "norm", "seed")
+        )
+        return f"(?:{models})/(?:{norms})/(?:[a-z0-9_]+=[^/]+/)*seed(?:{seeds})"
 
     def set_environment(self) -> None:
         """Prepare the environment that jobs inherit.
@@ -200,6 +215,24 @@ class Pipeline:
         if "image_size" in dataset:
             arguments += ["--image-size", str(dataset["image_size"])]
         return shlex.join(arguments)
+
+    def folder_state(self, wildcards) -> str:
+        """A text that changes when images of an image folder are added, removed or replaced.
+
+        It rests on the time stamps of train/, test/ and the class folders: 60,000 images are not
+        looked at by every call. Where only the stamps changed, the data that are prepared again
+        have the same checksum, and no run is trained again.
+        """
+        folder = Path(self.datasets[wildcards.dataset].get("folder", ""))
+        if folder == Path():
+            return ""
+        stamps = {}
+        for part in ("train", "test"):
+            with suppress(OSError):  # what is not there is prepare_data's to say
+                inside = [entry for entry in os.scandir(folder / part) if entry.is_dir()]
+                stamps |= {f"{part}/{entry.name}": entry.stat().st_mtime_ns for entry in inside}
+                stamps[part] = (folder / part).stat().st_mtime_ns
+        return digest(canonical(stamps).encode())
 
     def data_folder(self, wildcards) -> str:
         """Folder of the prepared data set of a study."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 
 from normres.files import replacing
 
@@ -58,14 +58,19 @@ def write_images(folder: str | Path, source: ImageSource) -> dict[str, Any]:
         replacing(folder / "labels.npy") as labels_file,
     ):
         np.save(labels_file, source.labels.astype(np.int64))
-        images = open_memmap(images_file, mode="w+", dtype=np.uint8, shape=(n, *source.shape))
-        done = 0
-        for block in source.blocks:
-            images[done : done + len(block)] = block
-            done += len(block)
+        with open(images_file, "wb") as file:
+            # Not through a map of the file: a full disk would end the process by SIGBUS.
+            header = {"descr": "|u1", "fortran_order": False, "shape": (n, *source.shape)}
+            write_array_header_1_0(file, header)
+            done = 0
+            for block in source.blocks:
+                if block.shape[1:] != source.shape or block.dtype != np.uint8:
+                    raise ValueError(f"{source.name}: a block of {block.dtype} {block.shape}")
+                file.write(np.ascontiguousarray(block))
+                done += len(block)
         if done != n:
             raise ValueError(f"{source.name}: {done} images for {n} labels")
-        images.flush()
+        images = np.load(images_file, mmap_mode="r")
         mean, std = channel_statistics(images[: source.n_train])
         description = {
             "name": source.name,

@@ -269,7 +269,7 @@ class Display(logging.Handler):
                 study, run = job.wildcards["study"], job.wildcards["run"]
                 try:
                     state = json.loads(progress_file(study, run).read_text(encoding="utf-8"))
-                except FileNotFoundError:  # it has not begun to train
+                except (OSError, ValueError):  # it has not begun to train, or the file was edited
                     continue
                 states.append((study, run, state))
         return states

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from normres.errors import InputError
-from normres.files import read_json, replacing
+from normres.files import check_seal, read_json, replacing, seal
 
 STUDY_KEYS = ("study", "title", "dataset", "models", "norms", "seeds", "axes", "epochs", "runs")
 
@@ -81,7 +81,11 @@ def read_table(path: str | Path, study: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def read_cells(path: str | Path, axes: Mapping[str, Any]) -> pd.DataFrame:
-    """Read a csv with `axes` as text; only empty cells and "nan" are missing, as none is a norm."""
+    """Read a csv with `axes` as text; only empty cells and "nan" are missing, as none is a norm.
+
+    Raises InputError where the file is missing, no table, or was edited since it was written.
+    """
+    check_seal(path)
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
     except FileNotFoundError:
@@ -104,6 +108,7 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
         table.drop(columns="configuration", errors="ignore").to_csv(
             temporary, index=False, lineterminator="\n"
         )
+    seal(path)
 
 
 def norm_title(norm: str) -> str:

@@ -2,6 +2,8 @@
 
 import difflib
 import math
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +14,12 @@ from normres.errors import InputError
 from normres.options import option_schemas, schema
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+# What no option needs; numbers beyond it overflow somewhere, nests beyond it exhaust the stack.
+MOST_DIGITS = 15
+MOST_LEVELS = 20
+# Control characters, halves of surrogate pairs, and separators that end a line in some programs.
+NOT_TEXT = {"Cc", "Cs", "Zl", "Zp"}
 
 TYPE_WORDS = {
     "string": "text",
@@ -49,30 +57,64 @@ def _list_of(item_schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def check(value: Any, value_schema: Mapping[str, Any], where: str) -> None:
     """Raise InputError in one line where `value` does not fit `value_schema`."""
-    _refuse_non_finite(value, where)
+    check_plain(value, where)
     error = best_match(Draft202012Validator(value_schema).iter_errors(value))
     if error is not None:
-        place = ".".join([where, *map(str, error.absolute_path)])
+        place = where
+        for key in error.absolute_path:
+            place = below(place, key)
         raise InputError(f"{place}: {_explain(error)}")
 
 
-def _refuse_non_finite(value: Any, where: str) -> None:
-    """NaN and infinity keep within every bound of a schema, and JSON cannot hold them."""
+def check_plain(value: Any, where: str, level: int = 0) -> None:
+    """Raise InputError where there is what JSON, a file or a terminal cannot hold.
+
+    YAML has dates, sets, bytes, numbers of any length, NaN, keys that are no text, and lists that
+    contain themselves; NaN and infinity keep within every bound of a schema.
+    """
+    if level > MOST_LEVELS:
+        raise InputError(f"{where}: nested too deeply")
     if isinstance(value, Mapping):
         for key, member in value.items():
-            _refuse_non_finite(member, f"{where}.{key}")
+            if not isinstance(key, str):
+                raise InputError(f"{where}: the key {show(key)} is not text; put it in quotes")
+            check_plain(key, f"{where}: the key")
+            check_plain(member, below(where, key), level + 1)
     elif isinstance(value, list):
         for i, member in enumerate(value):
-            _refuse_non_finite(member, f"{where}.{i}")
+            check_plain(member, below(where, i), level + 1)
+    elif isinstance(value, str):
+        odd = [c for c in value if unicodedata.category(c) in NOT_TEXT and c not in "\n\t"]
+        if odd:
+            raise InputError(f"{where}: the character {odd[0]!r} in {show(value)} is not allowed")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{where}: {value} is not a finite number")
+    elif isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+        raise InputError(f"{where}: a number of more than {MOST_DIGITS} digits is not allowed")
+    elif not isinstance(value, float | int | None):
+        raise InputError(
+            f"{where}: {show(value)} is no text, number, list or mapping; if it is meant as text, "
+            "put it in quotes"
+        )
+
+
+def show(value: Any, most: int = 60) -> str:
+    """A value for a message: one line of at most `most` characters."""
+    text = "nothing (null)" if value is None else repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def below(where: str, key: str | int) -> str:
+    """The place of a member in a message."""
+    plain = re.fullmatch(r"[\w.=-]{1,60}", str(key))
+    return f"{where}.{key if plain else show(key)}"
 
 
 def check_name(name: str, allowed: Iterable[str], where: str) -> None:
     """Raise InputError where `name` is not among `allowed`, with the nearest one."""
     allowed = list(allowed)
     if name not in allowed:
-        raise InputError(f"{where}: unknown name {name!r}{_suggest(name, allowed)}")
+        raise InputError(f"{where}: unknown name {show(name)}{_suggest(name, allowed)}")
 
 
 def coerce(value: Any, value_schema: Mapping[str, Any]) -> Any:
@@ -101,13 +143,12 @@ def coerce(value: Any, value_schema: Mapping[str, Any]) -> Any:
 def _explain(error: ValidationError) -> str:
     """One line for one violation of the schema."""
     value, limit = error.instance, error.validator_value
-    shown = "nothing (null)" if value is None else repr(value)
-    shown = shown if len(shown) < 60 else f"{shown[:57]}..."
+    shown = show(value)
     match error.validator:
         case "additionalProperties" if limit is False:
             allowed = sorted(error.schema.get("properties", {}))
             unknown = next(key for key in value if key not in allowed)
-            return f"unknown key {unknown!r}{_suggest(str(unknown), allowed)}"
+            return f"unknown key {show(unknown)}{_suggest(str(unknown), allowed)}"
         case "required":
             missing = next(key for key in limit if key not in value)
             return f"the key {missing!r} is missing"
@@ -123,7 +164,7 @@ def _explain(error: ValidationError) -> str:
             return f"the list is empty; it needs at least {limit} entry"
         case "uniqueItems":
             twice = next(item for item in value if value.count(item) > 1)
-            return f"{twice!r} is listed twice"
+            return f"{show(twice)} is listed twice"
         case "minimum":
             return f"{shown} is too small; the least is {limit}"
         case "exclusiveMinimum":
@@ -137,7 +178,7 @@ def _explain(error: ValidationError) -> str:
         case "not":
             return f"{shown} is a name that the pipeline uses itself"
         case "pattern":
-            return f"{shown} is not a name of small letters, digits, - and _"
+            return f"{shown} is not a name of at most 60 small letters, digits, - and _"
     return " ".join(error.message.split())
 
 
