@@ -188,12 +188,26 @@ class Display(logging.Handler):
         runs = self._with_studies(self.to_train)
         if not runs:
             return f"no run to train, {_count(other, 'other job')}"
-        seconds = self.estimates.total_seconds(runs, self.workflow.cores)
+        seconds = self.estimates.total_seconds(runs, self._places())
+        if self._on_cluster():
+            where = f"with {_count(self._places(), 'run')} at a time, without waiting in the queue"
+        else:
+            where = f"on {_count(self._places(), 'core')}"
         return (
             f"{_count(len(runs), 'run')} to train, {_count(other, 'other job')}: "
-            f"about {duration(seconds)} on {_count(self.workflow.cores, 'core')} "
-            f"({self.estimates.source})"
+            f"about {duration(seconds)} {where} ({self.estimates.source})"
         )
+
+    def _on_cluster(self) -> bool:
+        """Whether a scheduler runs the jobs: it counts jobs, where one machine counts cores."""
+        return self.workflow.nodes is not None
+
+    def _places(self) -> int:
+        """CPU cores of this call, or on a cluster how many runs may train at a time."""
+        if not self._on_cluster():
+            return self.workflow.cores
+        gpus = self.workflow.global_resources["gpu"].value
+        return max(1, min(self.workflow.nodes, gpus or self.workflow.nodes))
 
     def _print_plan(self) -> None:
         self.estimates = Estimates(self.pipeline)
@@ -243,7 +257,7 @@ class Display(logging.Handler):
         """Time until all runs are trained: what those in training say, estimates for the rest."""
         states = {(study, run): state for study, run, state in self._training()}
         waiting = self._with_studies(self.to_train - set(states))
-        seconds = self.estimates.total_seconds(waiting, self.workflow.cores)
+        seconds = self.estimates.total_seconds(waiting, self._places())
         parallel = max(len(states), 1)
         seconds += sum(state["seconds_left"] or 0 for state in states.values()) / parallel
         return duration(seconds)
