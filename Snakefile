@@ -22,6 +22,21 @@ include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
 
 
+# On a cluster only training is worth a place in the queue: the rest takes seconds, and the download
+# of a data set needs a network, which compute nodes rarely have.
+localrules:
+    prepare_data,
+    mark_definition,
+    list_networks,
+    resolve_study,
+    count_complexity,
+    collect_runs,
+    summarize_runs,
+    plot_figure,
+    render_report,
+    verdict,
+
+
 rule all:
     default_target: True
     input:

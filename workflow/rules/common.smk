@@ -5,12 +5,14 @@ import sys
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 
 from normres import fingerprint
+from normres.cluster import outlive_warnings
 from normres.pipeline import FIGURES, load_pipeline
 from normres.progress import attach_display
 
 pipeline = load_pipeline(config)
 pipeline.set_environment()
 pipeline.share_gpus(workflow)
+outlive_warnings(workflow)
 display = attach_display(workflow, pipeline)
 
 
