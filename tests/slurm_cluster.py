@@ -56,10 +56,11 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/%n.log
-NodeName=node0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=16000 Gres=gpu:2
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=16000 Gres=gpu:2
-PartitionName=main Nodes=node[0-1] Default=YES MaxTime=60 DefaultTime=10 PriorityTier=1
-PartitionName=urgent Nodes=node[0-1] MaxTime=60 DefaultTime=10 PriorityTier=10
+NodeName=DEFAULT CPUs=4 RealMemory=16000 Gres=gpu:2
+NodeName=node0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]}
+PartitionName=main Nodes=node[0-1] Default=YES MaxTime=UNLIMITED DefaultTime=10 PriorityTier=1
+PartitionName=urgent Nodes=node[0-1] MaxTime=UNLIMITED DefaultTime=10 PriorityTier=10
 """
 DEVICES = "{mark}\nAutoDetect=off\n" + "".join(
     f"NodeName={node} Name=gpu File={{folder}}/{node}-gpu[0-1] Flags=nvidia_gpu_env\n"
@@ -94,17 +95,43 @@ class Cluster:
 
     def jobs(self, *states: str) -> list[dict[str, str]]:
         """The jobs in `states` ("all": finished ones, too): id, state, node, GPUs, restarts ..."""
-        rows = self.run("squeue", "--noheader", f"--states={','.join(states) or 'all'}",
-                        "--Format=JobID:|,State:|,NodeList:|,tres-per-job:|,RestartCnt:|,Partition:|,Comment:200")
-        names = ("id", "state", "node", "gpus", "restarts", "partition", "comment")
+        columns = {
+            "id": "JobID",
+            "state": "State",
+            "node": "NodeList",
+            "gpus": "tres-per-job",
+            "restarts": "RestartCnt",
+            "limit": "TimeLimit",
+            "start": "StartTime",
+            "end": "EndTime",
+            "comment": "Comment",
+        }
+        wanted = ":|,".join(columns.values())
+        rows = self.run(
+            "squeue",
+            "--noheader",
+            f"--states={','.join(states) or 'all'}",
+            f"--Format={wanted}:200",
+        )
         return [
-            dict(zip(names, (cell.strip() for cell in row.split("|")), strict=True))
+            dict(zip(columns, (cell.strip() for cell in row.split("|")), strict=True))
             for row in rows.splitlines()
         ]
 
     def queue(self) -> list[dict[str, str]]:
         """The jobs that wait or run."""
         return self.jobs("pending", "configuring", "running", "completing", "suspended")
+
+    def preempt(self, seconds: int) -> None:
+        """Take all GPUs for a more important job, for so many seconds."""
+        self.run(
+            "sbatch",
+            "--partition=urgent",
+            "--nodes=2",
+            "--gpus-per-node=2",
+            "--output=/dev/null",
+            f"--wrap=sleep {seconds}",
+        )
 
     def start_node(self, node: str) -> None:
         """Start a node's daemon."""
@@ -120,9 +147,19 @@ class Cluster:
 
     def wait_for_nodes(self) -> None:
         wait_until(
-            lambda: self.run("sinfo", "--noheader", "--states=idle", "--Node", "--partition=main",
-                             "--format=%N").split() == list(NODES),
-            60, "both nodes are idle",
+            lambda: (
+                self.run(
+                    "sinfo",
+                    "--noheader",
+                    "--states=idle",
+                    "--Node",
+                    "--partition=main",
+                    "--format=%N",
+                ).split()
+                == list(NODES)
+            ),
+            60,
+            "both nodes are idle",
         )
 
 
@@ -175,8 +212,11 @@ def remove() -> None:
             for pid in _tree(step):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-    for name, program in (*((node, "slurmd") for node in NODES), ("slurmctld", "slurmctld"),
-                          ("munge", "munged")):
+    for name, program in (
+        *((node, "slurmd") for node in NODES),
+        ("slurmctld", "slurmctld"),
+        ("munge", "munged"),
+    ):
         pid = _pid(FOLDER / f"{name}.pid", program)
         if pid:
             with suppress(ProcessLookupError):
@@ -186,6 +226,19 @@ def remove() -> None:
         for name in ("slurm", "gres", "cgroup"):
             (CONFIG / f"{name}.conf").unlink(missing_ok=True)
     shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+def training_processes(project: Path, run: str = "") -> list[int]:
+    """The processes that train in a project's folder: all, or those of one run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or may not be looked at
+            words = (entry / "cmdline").read_bytes().decode().split("\0")
+            folder = (entry / "cwd").readlink()
+            trains = words[1:3] == ["-m", "train"] and folder == project
+            if trains and any(word.endswith(f"{run}.progress.json") for word in words):
+                found.append(int(entry.name))
+    return found
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
