@@ -246,7 +246,7 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 def _path() -> str:
