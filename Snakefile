@@ -5,6 +5,7 @@
 #   snakemake --cores all --config study=exercise            another one
 #   snakemake --cores all figures                            only the figures
 #   snakemake --cores all results/quickstart/figures/test_accuracy.png
+#   snakemake --cores all data                               only the data sets (docs/cluster.md)
 #   snakemake --dry-run                                      what would be done, and how long it takes
 from snakemake.utils import min_version
 
@@ -53,6 +54,12 @@ rule figures:
 rule report:
     input:
         pipeline.all_reports,
+    localrule: True
+
+
+rule data:
+    input:
+        pipeline.all_datasets,
     localrule: True
 
 

@@ -145,6 +145,13 @@ class Cluster:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def repair(self) -> None:
+        """Bring nodes that went down back."""
+        for node in NODES:
+            if _pid(FOLDER / f"{node}.pid", "slurmd") is None:
+                self.start_node(node)
+        self.wait_for_nodes()
+
     def wait_for_nodes(self) -> None:
         wait_until(
             lambda: (

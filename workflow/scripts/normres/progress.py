@@ -7,6 +7,7 @@ date while it trains. On a terminal it redraws; elsewhere it prints a line every
 import atexit
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -31,6 +32,9 @@ from normres.wording import duration
 LINE_SECONDS = 30  # between two lines where there is no terminal
 LOG_LINES = 6  # of a failed job's log that are shown
 STOPPING = "Will exit after finishing currently running jobs"  # Snakemake's answer to SIGTERM
+
+SLURM_LOGS = "slurm_logs"  # folder of what the jobs' own Snakemake prints: nothing about the run
+SLURM_STATUS = re.compile(r"SLURM status is: '(\w+)'")
 
 
 def attach_display(workflow, pipeline: Pipeline) -> "Display":
@@ -125,8 +129,13 @@ class Display(logging.Handler):
         job = self.jobs.pop(record.jobid, None)
         what = job.rule_msg if job is not None and job.rule_msg else record.rule_name
         logs = [Path(path) for path in record.log or []]
-        lines = [line for path in logs if path.exists() for line in path.read_text().splitlines()]
+        own = [path for path in logs if SLURM_LOGS not in path.parts and path.exists()]
+        lines = [line for path in own for line in path.read_text().splitlines()]
         reason = lines[-1] if lines else "no log"
+        status = SLURM_STATUS.search(record.rule_msg or "")
+        if status:  # FAILED says no more than the log; NODE_FAIL, TIMEOUT or CANCELLED do
+            reason = reason if status[1] == "FAILED" else f"SLURM says {status[1]}"
+            lines.append(f"SLURM says {status[1]}")
         if reason == "stopped by SIGINT":
             self.console.print(Text(f"Stopped: {what}; its state is saved, the next call goes on"))
             return
@@ -238,6 +247,8 @@ class Display(logging.Handler):
                 f"accuracy {_number(state['test_accuracy'], '.1%')}",
                 _left_of_run(state["seconds_left"]),
             )
+        if waiting := self._waiting():
+            runs.add_row(Text(f"  {_count(waiting, 'run')} in the queue (squeue --me)"))
         for job in list(self.jobs.values()):
             if job.rule_name != "train":
                 runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"))
@@ -251,7 +262,14 @@ class Display(logging.Handler):
             for _, run, state in self._training()
         )
         head = f"{self.done} of {self.total} jobs, about {self._left()} left"
+        if waiting := self._waiting():
+            head += f"; {_count(waiting, 'run')} in the queue"
         return f"{head}; {training}" if training else head
+
+    def _waiting(self) -> int:
+        """Runs that were submitted to a cluster and have not begun to train."""
+        submitted = sum(job.rule_name == "train" for job in list(self.jobs.values()))
+        return submitted - len(self._training()) if self._on_cluster() else 0
 
     def _left(self) -> str:
         """Time until all runs are trained: what those in training say, estimates for the rest."""
