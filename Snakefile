@@ -6,6 +6,7 @@
 #   snakemake --cores all figures                            only the figures
 #   snakemake --cores all results/quickstart/figures/test_accuracy.png
 #   snakemake --cores 1 clean_store                          free what no result needs
+#   snakemake --cores all data                               only the data sets (docs/cluster.md)
 #   snakemake --dry-run                                      what would be done, and how long it takes
 from snakemake.utils import min_version
 
@@ -24,6 +25,21 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/housekeeping.smk"
 
 
+# On a cluster only training is worth a place in the queue: the rest takes seconds, and the download
+# of a data set needs a network, which compute nodes rarely have.
+localrules:
+    prepare_data,
+    mark_definition,
+    list_networks,
+    resolve_study,
+    count_complexity,
+    collect_runs,
+    summarize_runs,
+    plot_figure,
+    render_report,
+    verdict,
+
+
 rule all:
     default_target: True
     input:
@@ -40,6 +56,12 @@ rule figures:
 rule report:
     input:
         pipeline.all_reports,
+    localrule: True
+
+
+rule data:
+    input:
+        pipeline.all_datasets,
     localrule: True
 
 

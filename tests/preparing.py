@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import prepare_data
 from normres.errors import InputError
@@ -24,3 +25,14 @@ def refusal(out, *arguments):
 
 def random_images(*shape):
     return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def write_image_folder(folder):
+    """Two classes, 21 training and 10 test images: batches of 10 leave one training image."""
+    random = np.random.default_rng(0)
+    for part, counts in (("train", (10, 11)), ("test", (5, 5))):
+        for name, count in zip(("cats", "dogs"), counts, strict=True):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{i}.png")

@@ -4,12 +4,11 @@ import csv
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import train
 from conftest import PROJECT, read_record
+from preparing import write_image_folder
 from snakemake_project import TINY, Project
 
 ONE = {**TINY, "models": ["convnet"], "norms": ["none"], "seeds": [0]}
@@ -17,15 +16,9 @@ ONE = {**TINY, "models": ["convnet"], "norms": ["none"], "seeds": [0]}
 
 @pytest.fixture
 def folder_with_images(tmp_path):
-    """An image folder of 2 classes; 21 training images, so batches of 10 leave one image."""
-    random = np.random.default_rng(0)
+    """An image folder whose name a shell must not read."""
     folder = tmp_path / "my images; $(touch no) 'ä'"
-    for part, counts in (("train", (10, 11)), ("test", (5, 5))):
-        for name, count in zip(("cats", "dogs"), counts, strict=True):
-            (folder / part / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / part / name / f"{i}.png")
+    write_image_folder(folder)
     return folder
 
 

@@ -5,6 +5,7 @@ import sys
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 
 from normres import fingerprint
+from normres.cluster import outlive_warnings
 from normres.pipeline import FIGURES, RESULTS, load_pipeline
 from normres.progress import attach_display
 from normres.workplace import Workplace
@@ -12,6 +13,7 @@ from normres.workplace import Workplace
 pipeline = load_pipeline(config)
 pipeline.set_environment()
 pipeline.share_gpus(workflow)
+outlive_warnings(workflow)
 display = attach_display(workflow, pipeline)
 workplace = Workplace(RESULTS)
 

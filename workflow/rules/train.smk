@@ -26,8 +26,9 @@ rule train:
         run=pipeline.run_parameter,
     message:
         "training {wildcards.run} of {wildcards.study}"
+    # On a signal to all processes of a job, the shell must not end before the training has saved.
     shell:
-        "python -m train --run {params.run:q} --device $NORMRES_DEVICE "
+        "trap : TERM USR1; python -m train --run {params.run:q} --device $NORMRES_DEVICE "
         "--gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
         "--data $(dirname {input.description:q}) --out $(dirname {output.record:q}) "
         "--store results/store --save-every $NORMRES_SAVE_EVERY --state-budget-gb $NORMRES_STATE_BUDGET_GB "

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -58,10 +58,6 @@ class Estimates:
         """Seconds of one run of a study, times the cores it uses."""
         threads = min(run.specification["cpu_threads"], cores)
         return self.run_seconds(run, self.sizes[study]) * threads
-
-    def total_seconds(self, runs: Collection[tuple[str, Run]], cores: int) -> float:
-        """Seconds until all `runs`, each with its study's name, are trained on `cores`."""
-        return sum(self.core_seconds(study, run, cores) for study, run in runs) / cores
 
 
 def training_images(dataset: Mapping[str, Any]) -> int:

@@ -284,6 +284,14 @@ class Pipeline:
         """The report of every selected study."""
         return [f"{RESULTS}/{study}/report.html" for study in self.studies]
 
+    def all_datasets(self, wildcards) -> list[str]:
+        """The prepared data set of every selected study."""
+        return [
+            f"{RESULTS}/data/{dataset}/{name}"
+            for dataset in self.datasets
+            for name in ("images.npy", "labels.npy", "dataset.json")
+        ]
+
     def deliverables(self, wildcards) -> list[str]:
         """All files of the selected studies, so that a file that was deleted is made again."""
         files = []

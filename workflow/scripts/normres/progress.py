@@ -7,6 +7,7 @@ date while it trains. On a terminal it redraws; elsewhere it prints a line every
 import atexit
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -24,7 +25,6 @@ from snakemake.settings.types import ExecMode
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from normres.estimates import Estimates
-from normres.grid import Run
 from normres.pipeline import RESULTS, Pipeline
 from normres.wording import duration
 
@@ -32,6 +32,9 @@ LINE_SECONDS = 30  # between two lines where there is no terminal
 LOG_LINES = 6  # of a failed job's log that are shown
 STOPPING = "Will exit after finishing currently running jobs"  # Snakemake's answer to SIGTERM
 RUNS_SHOWN = 12  # of those in training; a cluster may train hundreds
+
+SLURM_LOGS = "slurm_logs"  # folder of what the jobs' own Snakemake prints: nothing about the run
+SLURM_STATUS = re.compile(r"SLURM status is: '(\w+)'")
 
 
 def attach_display(workflow, pipeline: Pipeline) -> "Display":
@@ -131,8 +134,13 @@ class Display(logging.Handler):
         job = self.jobs.pop(record.jobid, None)
         what = job.rule_msg if job is not None and job.rule_msg else record.rule_name
         logs = [Path(path) for path in record.log or []]
-        lines = [line for path in logs if path.exists() for line in path.read_text().splitlines()]
+        own = [path for path in logs if SLURM_LOGS not in path.parts and path.exists()]
+        lines = [line for path in own for line in path.read_text().splitlines()]
         reason = lines[-1] if lines else "no log"
+        status = SLURM_STATUS.search(record.rule_msg or "")
+        if status:  # FAILED says no more than the log; NODE_FAIL, TIMEOUT or CANCELLED do
+            reason = reason if status[1] == "FAILED" else f"SLURM says {status[1]}"
+            lines.append(f"SLURM says {status[1]}")
         if reason == "stopped by SIGINT":
             self.console.print(Text(f"Stopped: {what}; its state is saved, the next call goes on"))
             return
@@ -158,10 +166,7 @@ class Display(logging.Handler):
             return
         self.started = time.monotonic()
         self.estimates = Estimates(self.pipeline)
-        self.core_seconds = {
-            key: self.estimates.core_seconds(key[0], self.pipeline.runs[key], self.workflow.cores)
-            for key in self.to_train
-        }
+        self.core_seconds = self._estimate()
         self.core_seconds_left = sum(self.core_seconds.values())
         self.console.print(Text(self.describe_plan()))
         self.thread = threading.Thread(target=self._show, daemon=True)
@@ -191,21 +196,39 @@ class Display(logging.Handler):
         if self.thread is not None:
             self.thread.join()
 
-    def _with_studies(self, keys: Iterable[tuple[str, str]]) -> list[tuple[str, Run]]:
-        return [(study, self.pipeline.runs[study, run]) for study, run in keys]
-
     def describe_plan(self) -> str:
         """In words, what Snakemake is about to do and about how long it takes."""
         other = sum(count for rule, count in self.planned.items() if rule != "train")
-        runs = self._with_studies(self.to_train)
-        if not runs:
+        if not self.to_train:
             return f"no run to train, {_count(other, 'other job')}"
-        seconds = self.estimates.total_seconds(runs, self.workflow.cores)
+        seconds = sum(self._estimate().values()) / self._places()
+        if self._on_cluster():
+            where = f"with {_count(self._places(), 'run')} at a time, without waiting in the queue"
+        else:
+            where = f"on {_count(self._places(), 'core')}"
         return (
-            f"{_count(len(runs), 'run')} to train, {_count(other, 'other job')}: "
-            f"about {duration(seconds)} on {_count(self.workflow.cores, 'core')} "
-            f"({self.estimates.source})"
+            f"{_count(len(self.to_train), 'run')} to train, {_count(other, 'other job')}: "
+            f"about {duration(seconds)} {where} ({self.estimates.source})"
         )
+
+    def _on_cluster(self) -> bool:
+        """Whether a scheduler runs the jobs: it counts jobs, where one machine counts cores."""
+        return self.workflow.nodes is not None
+
+    def _places(self) -> int:
+        """CPU cores of this call, or on a cluster how many runs may train at a time."""
+        if not self._on_cluster():
+            return self.workflow.cores
+        gpus = self.workflow.global_resources["gpu"].value
+        return max(1, min(self.workflow.nodes, gpus or self.workflow.nodes))
+
+    def _estimate(self) -> dict[tuple[str, str], float]:
+        """For each run to train, its seconds times the places that it takes."""
+        cores = 1 if self._on_cluster() else self.workflow.cores
+        return {
+            key: self.estimates.core_seconds(key[0], self.pipeline.runs[key], cores)
+            for key in self.to_train
+        }
 
     def _print_plan(self) -> None:
         self.estimates = Estimates(self.pipeline)
@@ -239,6 +262,8 @@ class Display(logging.Handler):
             )
         if more := _more(states):
             runs.add_row(f"  {more}")
+        if waiting := self._waiting(states):
+            runs.add_row(Text(f"  {_count(waiting, 'run')} in the queue (squeue --me)"))
         for job in list(self.jobs.values()):
             if job.rule_name != "train":
                 runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"))
@@ -253,12 +278,19 @@ class Display(logging.Handler):
             for _, run, state in states[:RUNS_SHOWN]
         ]
         head = f"{self.done} of {self.total} jobs, about {self._left(states)} left"
+        if waiting := self._waiting(states):
+            head += f"; {_count(waiting, 'run')} in the queue"
         return "; ".join([head, *shown, *filter(None, [_more(states)])])
+
+    def _waiting(self, states: list[tuple[str, str, dict[str, Any]]]) -> int:
+        """Runs that were submitted to a cluster and have not begun to train."""
+        submitted = sum(job.rule_name == "train" for job in list(self.jobs.values()))
+        return submitted - len(states) if self._on_cluster() else 0
 
     def _left(self, states: list[tuple[str, str, dict[str, Any]]]) -> str:
         """Time until all runs are trained: what those in training say, estimates for the rest."""
         begun = sum(self.core_seconds.get((study, run), 0) for study, run, _ in states)
-        seconds = max(self.core_seconds_left - begun, 0) / self.workflow.cores
+        seconds = max(self.core_seconds_left - begun, 0) / self._places()
         seconds += sum(state["seconds_left"] or 0 for *_, state in states) / max(len(states), 1)
         return duration(seconds)
 
