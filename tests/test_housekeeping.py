@@ -12,9 +12,10 @@ import clean_store
 import reset_runs
 from conftest import PROJECT, read_record
 from normres.errors import InputError
-from normres.files import write_json, write_text
-from normres.outputs import checksum
+from normres.files import file_checksum, write_json, write_text
+from normres.outputs import write_record
 from normres.store import StoredRun, link_outputs, run_key
+from normres.workplace import Workplace
 from snakemake_project import TINY, Project
 
 RUNS = [
@@ -58,8 +59,8 @@ def write_finished(results, study, runs=RUNS, trained=RUNS):
                 for name in ("history.csv", "model.pt", "test_logits.npy"):
                     (folder / name).write_bytes(bytes(10_000))
                 record = {"specification": specification(run), "fingerprint": "code"}
-                record["files"] = {path.name: checksum(path) for path in folder.iterdir()}
-                write_json(folder / "run.json", {**record, "data": {"checksum": CHECKSUM}})
+                record["files"] = {path.name: file_checksum(path) for path in folder.iterdir()}
+                write_record(folder, {**record, "data": {"checksum": CHECKSUM}})
         link_outputs(stored.finished(2), results / study / "runs" / run)
 
 
@@ -96,7 +97,7 @@ def tree(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "lock"
+        if path.is_file() and path.name not in ("lock", ".lock")
     }
 
 
@@ -146,6 +147,18 @@ def test_runs_are_reset_by_name_or_pattern(results, patterns, gone):
     )
     untouched = {path: content for path, content in before.items() if path in tree(results)}
     assert tree(results) == untouched
+
+
+def test_nothing_is_reset_while_snakemake_works_there(results):
+    workplace = Workplace(results)
+    workplace.take()
+    before = tree(results)
+    assert reset(results, "--dry-run", "tiny", "*") == 0
+    with pytest.raises(InputError, match="in use by process"):
+        reset(results, "tiny", "*")
+    assert tree(results) == before
+    workplace.lock.release()
+    assert reset(results, "tiny", "*") == 0
 
 
 def test_what_was_reset_is_said(results, capsys):

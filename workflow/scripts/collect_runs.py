@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from normres.errors import InputError, run_command
-from normres.files import checksum, read_json, record_checksum, replacing, seal, set_aside
+from normres.files import file_checksum, read_json, record_checksum, replacing, seal, set_aside
 from normres.history import COLUMNS
 from normres.tables import axis_text, read_study
 
@@ -113,7 +113,7 @@ def read_history(place: Path, found: Row) -> list[Row]:
             return []
         raise InputError(f"{path}: no such file, but run.json says {found['status']}")
     written = found.get("files", {}).get(path.name)
-    if written and checksum(path.read_bytes()) != written:
+    if written and file_checksum(path) != written:
         raise InputError(f"{path}: edited since the run wrote it")
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)

@@ -7,7 +7,7 @@
 A run's name is its folder below results/<study>/runs. In a pattern, * stands for any text, also
 over several folders, ? for one character and [ab] for one of those. What is removed: the run's
 folder in the study, its state and outputs in results/store, and the list of its failures. Nothing
-is removed where a process trains one of the runs right now.
+is removed where a process trains one of the runs right now, or Snakemake works in the folder.
 
 Other studies may have linked the same run from the store. They are named, and keep their files: a
 study whose runs are all there has no work to do. With --everywhere they lose the run, too, and the
@@ -36,6 +36,7 @@ from normres.housekeeping import (
     used_keys,
 )
 from normres.store import StoredRun
+from normres.workplace import Workplace
 
 LOCK = "lock"  # stays, since a process may wait for it
 SHOWN = 4  # names in a message
@@ -153,6 +154,9 @@ def main(argv: list[str] | None = None) -> int:
                 places = _places(results / study, run)
                 reset.places += [path for path in places if path.exists()]
     refuse_held(resets)
+    workplace = Workplace(results)  # keeps its lock until this function ends
+    if not arguments.dry_run:
+        workplace.take()
     freed = 0
     for reset in resets:
         size = reset.size()

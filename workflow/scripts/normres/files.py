@@ -80,6 +80,12 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def file_checksum(path: Path) -> str:
+    """`checksum` of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def record_checksum(record: Mapping[str, Any]) -> str:
     """The checksum of a record, its own entry "checksum" aside."""
     content = {key: value for key, value in record.items() if key != "checksum"}
@@ -89,13 +95,13 @@ def record_checksum(record: Mapping[str, Any]) -> str:
 def seal(path: str | Path) -> None:
     """Note what `path` holds in a hidden file beside it, so that `is_edited` sees an edit."""
     path = Path(path)
-    write_text(_seal_of(path), f"{checksum(path.read_bytes())}\n")
+    write_text(_seal_of(path), f"{file_checksum(path)}\n")
 
 
 def is_edited(path: Path) -> bool:
     """Whether `path` was edited since it was sealed; a file without a seal is taken as it is."""
     try:
-        return checksum(path.read_bytes()) != _seal_of(path).read_text(encoding="utf-8").strip()
+        return file_checksum(path) != _seal_of(path).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return False
 

@@ -1,6 +1,5 @@
 """The four files that a run leaves behind: history.csv, run.json, model.pt, test_logits.npy."""
 
-import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import torch
 
 from normres.environment import EXACT
 from normres.errors import InputError
-from normres.files import read_json, record_checksum, replacing, write_json
+from normres.files import file_checksum, read_json, record_checksum, replacing, write_json
 from normres.grid import RUN_FILES, WEIGHTS
 from normres.history import Row, best_epoch, is_diverged, read_history, write_history
 
@@ -80,9 +79,9 @@ def _write_result(
         "final": finite(last),
         "best": best_epoch(history),
         "train_seconds": last["train_seconds"],
-        "files": {name: checksum(folder / name) for name in RUN_FILES if name != RECORD},
+        "files": {name: file_checksum(folder / name) for name in RUN_FILES if name != RECORD},
     }
-    _write_record(folder, {**record, **result})
+    write_record(folder, {**record, **result})
 
 
 def write_failure(folder: Path, plan: Mapping[str, Any], reason: str) -> None:
@@ -97,10 +96,11 @@ def write_failure(folder: Path, plan: Mapping[str, Any], reason: str) -> None:
         "specification": plan["specification"],
         "fingerprint": plan["fingerprint"],
     }
-    _write_record(folder, record)
+    write_record(folder, record)
 
 
-def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write run.json with its own checksum; last of a run's files, since it holds theirs."""
     write_json(folder / RECORD, {**record, "checksum": record_checksum(record)})
 
 
@@ -110,16 +110,10 @@ def are_whole(folder: Path) -> bool:
         record = read_json(folder / RECORD)
         files = record["files"]
         return record["checksum"] == record_checksum(record) and all(
-            checksum(folder / name) == files[name] for name in RUN_FILES if name != RECORD
+            file_checksum(folder / name) == files[name] for name in RUN_FILES if name != RECORD
         )
     except (InputError, KeyError, TypeError, FileNotFoundError):
         return False
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_tensors(value: Any, path: str | Path) -> None:
