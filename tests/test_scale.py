@@ -75,7 +75,9 @@ def test_more_networks_than_a_command_line_holds_are_refused_in_one_line():
 def test_redrawing_takes_no_longer_with_ten_thousand_runs(ten_thousand, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = SimpleNamespace(verbose=False, printshellcmds=False)
-    display = Display(SimpleNamespace(cores=8, dryrun=False, output_settings=output), ten_thousand)
+    display = Display(
+        SimpleNamespace(nodes=None, cores=8, dryrun=False, output_settings=output), ten_thousand
+    )
     display.to_train = set(ten_thousand.runs)
     monkeypatch.setattr(display, "_show", lambda: None)
     display.start()
@@ -94,7 +96,7 @@ def test_redrawing_takes_no_longer_with_ten_thousand_runs(ten_thousand, tmp_path
 
 def test_only_some_of_many_runs_in_training_are_shown(ten_thousand, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    display = Display(SimpleNamespace(cores=8), ten_thousand)
+    display = Display(SimpleNamespace(nodes=None, cores=8), ten_thousand)
     state = {"epoch": 1, "epochs": 5, "train_loss": 1.5, "test_accuracy": 0.5, "seconds_left": 60}
     states = [(study, run, state) for study, run in list(ten_thousand.runs)[:40]]
     monkeypatch.setattr(display, "_training", lambda: states)
