@@ -45,9 +45,11 @@ def _temporary(path: Path, process: int | str) -> Path:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files for `path` of processes of this machine that are no more."""
-    pattern = _temporary(Path(glob.escape(path.name)), "*").name
-    for leftover in path.parent.glob(pattern):
-        process = leftover.name.removesuffix(f".partial{path.suffix}").rpartition("-")[2]
+    before, _, after = _temporary(path, "*").name.partition("*")
+    for leftover in path.parent.glob(f"{glob.escape(before)}*{glob.escape(after)}"):
+        process = leftover.name.removeprefix(before).removesuffix(after)
+        if not process.isdecimal():  # of a machine whose name only begins like this one's
+            continue
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:
