@@ -73,3 +73,11 @@ def test_an_interruption_by_a_person_is_never_recorded(record, tmp_path):
 def test_without_a_log_the_code_is_said(record, tmp_path):
     assert record(200, attempt=3, log=None) == 0
     assert read_record(tmp_path / "run")["reason"] == "exit code 200"
+
+
+def test_a_job_that_slurm_ends_has_not_failed(record, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert record(STOPPED, attempt=3, log="saved epoch 2\nstopped by SIGTERM\n") == STOPPED
+    assert not (tmp_path / "x").exists()
+    assert record(STOPPED, attempt=3, log="saved epoch 2\nstopped by SIGUSR1\n") == 0  # too long
+    assert (tmp_path / "x" / "failures").read_text().count("\n") == 1

@@ -8,15 +8,17 @@ Exits with train.py's own exit code, so that Snakemake tries the run again. Afte
 or where trying again cannot help, it writes status `failed` into the run's folder instead and exits
 with 0: figures and report of the other runs still come and name this one, and the next call of
 Snakemake tries it once more. Train.py's exit codes: 2 bad input, 69 no GPU where one was promised,
-75 stopped by a signal, 130 interrupted by a person; 128 + N where signal N killed it.
+75 stopped by a signal, 130 interrupted by a person; 128 + N where signal N killed it. A job that
+SLURM ends (SIGTERM) has not failed: a person cancelled it, or it returns to the queue by itself.
 """
 
 import argparse
+import os
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
-from normres.errors import BAD_INPUT, INTERRUPTED, run_command
+from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED, run_command
 from normres.outputs import write_failure
 from normres.plans import parse_plan
 
@@ -38,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     if again or arguments.code == INTERRUPTED:
         return arguments.code
     reason = describe(arguments.code, arguments.log)
+    if arguments.code == STOPPED and "SLURM_JOB_ID" in os.environ and reason.endswith("SIGTERM"):
+        return arguments.code
     arguments.failures.parent.mkdir(parents=True, exist_ok=True)
     with arguments.failures.open("a", encoding="utf-8") as lines:
         lines.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {reason}\n")

@@ -220,7 +220,8 @@ class Display(logging.Handler):
         if not self._on_cluster():
             return self.workflow.cores
         gpus = self.workflow.global_resources["gpu"].value
-        return max(1, min(self.workflow.nodes, gpus or self.workflow.nodes))
+        asked_for = gpus and self.pipeline.config.device != "cpu"
+        return max(1, min(self.workflow.nodes, gpus) if asked_for else self.workflow.nodes)
 
     def _estimate(self) -> dict[tuple[str, str], float]:
         """For each run to train, its seconds times the places that it takes."""
