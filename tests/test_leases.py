@@ -7,12 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake.resources import Resources
 
 from conftest import PROJECT
 from normres import leases
+from normres.config import read_config
 from normres.leases import lease_folder, leased_gpu, visible_gpus
+from normres.pipeline import Pipeline
 
 # Takes a slot, notes begin and end of holding it, and may wait to be killed in between.
 # What it prints goes to the test; lines appended to the journal have one order for all processes.
@@ -166,3 +170,28 @@ def test_the_variable_is_put_back(monkeypatch, tmp_path):
         assert lease_folder().stat().st_mode & 0o777 == 0o700
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
     assert Path(lease_folder()).parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    "limit, nodes, main, expected",
+    [
+        (None, None, True, 6),  # two GPUs are visible, three runs share one
+        (1, None, True, 3),
+        (0, None, True, 0),  # asked for the CPU
+        (8, 100, True, 8),  # on a cluster a run has its GPU alone
+        (1, None, False, 1),  # a job of a cluster, which has its GPU already
+    ],
+)
+def test_the_limit_of_snakemake(monkeypatch, limit, nodes, main, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    study = {"dataset": "digits", "models": ["convnet"], "norms": ["none"], "seeds": [0]}
+    config = {"study": "s", "studies": {"s": {**study, "epochs": 1}}, "runs_per_gpu": 3}
+    limits = Resources.from_mapping({} if limit is None else {"gpu": limit})
+    workflow = SimpleNamespace(
+        is_main_process=main,
+        nodes=nodes,
+        global_resources=limits,
+        register_resource=limits.__setitem__,
+    )
+    Pipeline(read_config(config)).share_gpus(workflow)
+    assert limits.get("gpu").value == expected
