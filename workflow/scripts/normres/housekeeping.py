@@ -19,7 +19,7 @@ from normres.store import StoredRun, run_key
 STORE = "store"
 UNREADABLE = "state.unreadable*"
 # Names under which files.replacing and StoredRun.finishing write.
-PARTIAL = re.compile(r"\..+\.\d+\.partial(\..*)?$|epochs-\d+\.partial$")
+PARTIAL = re.compile(r"\..+\.(.+-)?\d+\.partial(\..*)?$|epochs-\d+\.partial$")
 QUIET_SECONDS = 3600  # a temporary file that nobody has written to for so long is a leftover
 
 
