@@ -1,5 +1,6 @@
 """Resetting runs by name and cleaning the store: what goes, what stays, what is refused."""
 
+import json
 import os
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def write_finished(results, study, runs=RUNS, trained=RUNS):
                 for name in ("history.csv", "model.pt", "test_logits.npy"):
                     (folder / name).write_bytes(bytes(10_000))
                 record = {"specification": specification(run), "fingerprint": "code"}
+                record["weights_epoch"] = 2
                 record["files"] = {path.name: file_checksum(path) for path in folder.iterdir()}
                 write_record(folder, {**record, "data": {"checksum": CHECKSUM}})
         link_outputs(stored.finished(2), results / study / "runs" / run)
@@ -256,15 +258,39 @@ def test_unfinished_runs_keep_their_states(results):
     assert states(results) == {"started", key_of(RUNS[0])}
 
 
+def test_first_epochs_of_an_unfinished_run_do_not_make_its_state_spare(results):
+    """Interrupted after 30 epochs, then asked for 2: read off the state, which is older then."""
+    stored = StoredRun(results / "store", key_of(RUNS[0]))
+    record = json.loads((stored.folder / "epochs-2" / "run.json").read_text())
+    write_record(stored.folder / "epochs-2", {**record, "weights_epoch": 30})
+    clean(results)
+    assert states(results) == {key_of(RUNS[0])}
+    stored.prune_states(0)
+    assert stored.state_file.exists()
+
+
+def test_unused_is_not_guessed(results):
+    study = results / "tiny" / "study.json"
+    text = study.read_text()
+    study.unlink()
+    with pytest.raises(InputError, match=r"tiny/runs: of a study without study\.json"):
+        clean(results, "--unused")
+    study.write_text(text)
+    (results / "data" / "digits" / "dataset.json").unlink()
+    with pytest.raises(InputError, match="its data are not prepared"):
+        clean(results, "--unused")
+    assert len(stored(results)) == 8
+
+
 def test_what_killed_processes_left_is_removed(results):
     folder = StoredRun(results / "store", key_of(RUNS[0])).folder
     stored_leftovers = [
-        folder / ".state.123.partial.pt",
+        folder / ".state.vm-123.partial.pt",
         folder / "epochs-3.partial" / "model.pt",
         folder / "state.unreadable",
     ]
     runs = results / "tiny" / "runs" / RUNS[0]
-    old, young = runs / ".run.123.partial.json", runs / ".model.123.partial.pt"
+    old, young = runs / ".run.vm-123.partial.json", runs / ".model.vm-123.partial.pt"
     for path in (*stored_leftovers, old, young):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"part")
@@ -291,11 +317,11 @@ def test_runs_that_no_study_has_are_removed_when_asked(results):
 
 
 def test_a_run_in_training_is_left_alone(results, capsys):
-    (results / "store" / key_of(RUNS[3]) / ".state.1.partial.pt").write_bytes(b"part")
+    (results / "store" / key_of(RUNS[3]) / ".state.vm-1.partial.pt").write_bytes(b"part")
     with training(results, RUNS[3]):
         clean(results)
     assert states(results) == {key_of(RUNS[3])}
-    assert (results / "store" / key_of(RUNS[3]) / ".state.1.partial.pt").exists()
+    assert (results / "store" / key_of(RUNS[3]) / ".state.vm-1.partial.pt").exists()
     assert "left alone, as a process trains them: 1" in capsys.readouterr().out
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,22 +14,22 @@ from snakemake.resources import Resources
 from conftest import PROJECT
 from normres import leases
 from normres.config import read_config
-from normres.leases import lease_folder, leased_gpu, visible_gpus
+from normres.leases import lease_folder, lease_gpu, visible_gpus
 from normres.pipeline import Pipeline
 
 # Takes a slot, notes begin and end of holding it, and may wait to be killed in between.
 # What it prints goes to the test; lines appended to the journal have one order for all processes.
 HOLDER = """
 import os, sys, time
-from normres.leases import leased_gpu
+from normres.leases import lease_gpu
 journal = open(os.path.join(os.environ["TMPDIR"], "journal"), "a", buffering=1)
-with leased_gpu(int(sys.argv[1]), lambda: print("waits", flush=True)):
-    gpu = os.environ["CUDA_VISIBLE_DEVICES"]
-    journal.write(f"{os.getpid()} takes {gpu}\\n")
-    print(gpu, flush=True)
-    time.sleep(float(sys.argv[2]))
-    print("gives back", flush=True)
-    journal.write(f"{os.getpid()} gives {gpu}\\n")
+lease_gpu(int(sys.argv[1]), lambda: print("waits", flush=True))
+gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+journal.write(f"{os.getpid()} takes {gpu}\\n")
+print(gpu, flush=True)
+time.sleep(float(sys.argv[2]))
+print("gives back", flush=True)
+journal.write(f"{os.getpid()} gives {gpu}\\n")
 """
 
 
@@ -65,6 +64,13 @@ def said(process):
     return process.stdout.readline().strip()
 
 
+def until_not(process, text):
+    """The first line that is not `text`."""
+    while (line := said(process)) == text:
+        pass
+    return line
+
+
 def test_every_slot_once_and_each_gpu_before_a_second_slot(holder):
     taken = [said(holder("0,1", runs_per_gpu=2)) for _ in range(4)]
     assert taken == ["0", "1", "0", "1"]
@@ -79,7 +85,7 @@ def test_a_killed_holder_gives_its_slot_back(holder):
     third = holder("0,1", seconds=0)
     assert said(third) == "waits"
     first.send_signal(signal.SIGKILL)
-    assert said(third) == "0"
+    assert until_not(third, "waits") == "0"
     assert said(third) == "gives back" and third.wait(10) == 0
 
 
@@ -158,18 +164,23 @@ def test_visible_gpus(monkeypatch, tmp_path):
 
 def test_without_a_gpu_nothing_happens(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with leased_gpu(1):
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    lease_gpu(1, pytest.fail)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "" and not leases.held
 
 
-def test_the_variable_is_put_back(monkeypatch, tmp_path):
+def test_waiting_may_be_given_up(monkeypatch, tmp_path):
     monkeypatch.setattr(leases.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    with leased_gpu(1):
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
-        assert lease_folder().stat().st_mode & 0o777 == 0o700
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
-    assert Path(lease_folder()).parent == tmp_path
+    monkeypatch.setattr(leases, "held", [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    lease_gpu(1, pytest.fail)
+    assert lease_folder().stat().st_mode & 0o777 == 0o700
+    with pytest.raises(TimeoutError):
+        lease_gpu(1, give_up)
+    leases.held[0].release()
+
+
+def give_up():
+    raise TimeoutError
 
 
 @pytest.mark.parametrize(

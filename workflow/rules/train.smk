@@ -35,6 +35,6 @@ rule train:
         "--progress results/{wildcards.study}/logs/{wildcards.run:q}.progress.json "
         "> {log:q} 2>&1 "
         "|| python -m record_failure --code $? --run {params.run:q} --log {log:q} "
-        "--attempt {resources.attempt} --attempts $NORMRES_ATTEMPTS "
+        "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
         "--out $(dirname {output.record:q}) "
         "--failures results/{wildcards.study}/failures/{wildcards.run:q}.txt >> {log:q} 2>&1"

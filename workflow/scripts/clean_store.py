@@ -15,7 +15,7 @@ Sizes are those on disk; weights that a study's run is linked to are not counted
 states and outputs: those of studies that were deleted, and of options and code that were changed
 since. Back under the earlier options, such a run would be trained again instead of linked.
 
-Runs that a process trains are left alone.
+Runs that a process trains are left alone; --unused wants no Snakemake at work in the folder.
 """
 
 import argparse
@@ -24,13 +24,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from normres.errors import InputError, run_command
+from normres.files import is_temporary
 from normres.housekeeping import (
     STORE,
     UNREADABLE,
     HeldError,
+    check_known,
     hold,
     is_leftover,
-    is_temporary,
     remove,
     size_of,
     size_words,
@@ -38,6 +39,7 @@ from normres.housekeeping import (
     used_keys,
 )
 from normres.store import list_states
+from normres.workplace import Workplace
 
 STATES = "states of finished runs"
 UNREAD = "states that could not be read"
@@ -87,7 +89,8 @@ def clean(results: Path, budget_gb: float, unused: bool, cleaning: Cleaning) -> 
         folders = [folder for folder in folders if folder.name in used]
     for folder in folders:
         cleaning.remove_stored(UNREAD, folder, folder.glob(UNREADABLE))
-        cleaning.remove_stored(LEFT, folder, filter(is_temporary, folder.iterdir()))
+        parts = [*filter(is_temporary, folder.iterdir()), *folder.glob("epochs-*.partial")]
+        cleaning.remove_stored(LEFT, folder, parts)
     names = {folder.name for folder in folders}
     states = [run for *_, run in list_states(store) if run.key in names] if names else []
     spare = [run for run in states if run.has_spare_state()]
@@ -130,6 +133,11 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--budget-gb: {arguments.budget_gb} is too small; the least is 0")
     if not arguments.results.is_dir():
         raise InputError(f"{arguments.results}: there is no such folder, so nothing to clean")
+    workplace = Workplace(arguments.results)  # keeps its lock until this function ends
+    if arguments.unused:
+        check_known(arguments.results)
+        if not arguments.dry_run:
+            workplace.take()
     cleaning = Cleaning(arguments.dry_run)
     clean(arguments.results, arguments.budget_gb, arguments.unused, cleaning)
     for kind in (STATES, UNREAD, LEFT, UNUSED):

@@ -40,7 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     if again or arguments.code == INTERRUPTED:
         return arguments.code
     reason = describe(arguments.code, arguments.log)
-    if arguments.code == STOPPED and "SLURM_JOB_ID" in os.environ and reason.endswith("SIGTERM"):
+    ended = arguments.code == 128 + signal.SIGTERM or (
+        arguments.code == STOPPED and reason.endswith("SIGTERM")
+    )
+    if ended and "SLURM_JOB_ID" in os.environ:
         return arguments.code
     arguments.failures.parent.mkdir(parents=True, exist_ok=True)
     with arguments.failures.open("a", encoding="utf-8") as lines:

@@ -17,7 +17,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from normres.environment import EXACT, describe
 from normres.errors import INTERRUPTED, STOPPED, run_command
 from normres.images import Images, open_images
 from normres.interruption import Interrupted, StopRequest
-from normres.leases import leased_gpu
+from normres.leases import lease_gpu
 from normres.options import check_last_batch, option_schemas
 from normres.outputs import write_first_epochs, write_outputs
 from normres.plans import check_code, make_plan, parse_plan
@@ -56,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     plan = read_plan(arguments)
     try:
-        train(plan, arguments)
+        with StopRequest() as stop:
+            train(plan, arguments, stop)
     except Interrupted as interrupted:
         print(f"stopped by {interrupted.signal.name}", file=sys.stderr)
         return INTERRUPTED if interrupted.signal == SIGINT else STOPPED
@@ -124,15 +125,18 @@ def read_plan(arguments: argparse.Namespace) -> dict[str, Any]:
     return make_plan({name: getattr(arguments, name) for name in names})
 
 
-def train(plan: Mapping[str, Any], arguments: argparse.Namespace) -> None:
-    """Train, or link what is trained already, so that --out holds the run's four files."""
+def train(plan: Mapping[str, Any], arguments: argparse.Namespace, stop: StopRequest) -> None:
+    """Train, or link what is trained already, so that --out holds the run's four files.
+
+    Raises Interrupted after a stop signal, once the state is saved.
+    """
     epochs = plan["specification"]["epochs"]
     images = open_images(arguments.data)
     key = run_key(plan["specification"], plan["fingerprint"], images.checksum)
     with ExitStack() as stack:
         store = arguments.store or stack.enter_context(tempfile.TemporaryDirectory())
         stored = StoredRun(store, key)
-        with stored.locked(lambda: print(f"waiting: another process trains run {key}", flush=True)):
+        with stored.locked(waiting(f"another process trains run {key}", stop)):
             finished = stored.finished(epochs)
             if finished:
                 print(f"already trained: linked from {finished}")
@@ -142,7 +146,7 @@ def train(plan: Mapping[str, Any], arguments: argparse.Namespace) -> None:
                         print(f"already trained: the first {epochs} epochs of {longer}")
                         write_first_epochs(folder, plan, longer)
                     else:
-                        train_into(folder, plan, images, stored, arguments)
+                        train_into(folder, plan, images, stored, arguments, stop)
                 finished = stored.finished(epochs)
             link_outputs(finished, arguments.out)
         stored.prune_states(arguments.state_budget_gb)
@@ -155,56 +159,50 @@ def train_into(
     images: Images,
     stored: StoredRun,
     arguments: argparse.Namespace,
+    stop: StopRequest,
 ) -> None:
-    """Train from the last state, if there is one, and write the outputs to `folder`.
-
-    Raises Interrupted after a stop signal, once the state is saved.
-    """
+    """Train from the last state, if there is one, and write the outputs to `folder`."""
     specification = plan["specification"]
     epochs = specification["epochs"]
     started = datetime.now(UTC)
-    with ExitStack() as stack:
-        if may_use_gpu(arguments.device, arguments.gpus):
-            waiting = "waiting: every GPU has its runs"
-            lease = leased_gpu(arguments.runs_per_gpu, lambda: print(waiting, flush=True))
-            stack.enter_context(lease)
-        device = choose_device(arguments.device, arguments.gpus)
-        stop = stack.enter_context(StopRequest())
-        computation = choose_computation(specification, device)
-        if specification["compile"] and not computation.compiled:
-            print("not compiled: there is no C++ compiler (or, on CUDA, no Triton)")
-        run = TrainingRun(specification, images, computation)
-        check_last_batch(len(run.sets["train"]), specification)
-        environments = resume(run, stored, computation)
-        if run.epoch < epochs:
-            environments.append(describe(computation))
+    if may_use_gpu(arguments.device, arguments.gpus):
+        lease_gpu(arguments.runs_per_gpu, waiting("every GPU has its runs", stop))
+    device = choose_device(arguments.device, arguments.gpus)
+    computation = choose_computation(specification, device)
+    if specification["compile"] and not computation.compiled:
+        print("not compiled: there is no C++ compiler (or, on CUDA, no Triton)")
+    run = TrainingRun(specification, images, computation)
+    check_last_batch(len(run.sets["train"]), specification)
+    environments = resume(run, stored, computation)
+    if run.epoch < epochs:
+        environments.append(describe(computation))
 
-        report = ProgressFile(arguments.progress, specification)
+    report = ProgressFile(arguments.progress, specification)
 
-        def after_batch() -> None:
-            report.after_batch(run)
-            stop.check()
+    def after_batch() -> None:
+        report.after_batch(run)
+        stop.check()
 
-        def save() -> None:
-            stored.save_state({"run": run.state_dict(), "environments": environments})
+    def save() -> None:
+        stored.save_state({"run": run.state_dict(), "environments": environments})
 
-        saved = time.monotonic()
-        print(" ".join(f"{column:>19}" for column in LOGGED))
-        try:
-            for row in run.train(after_batch):
-                print(" ".join(f"{_cell(row[column]):>19}" for column in LOGGED), flush=True)
-                report.after_epoch(run)
-                due = run.epoch == epochs or time.monotonic() - saved >= arguments.save_every
-                if due and not run.diverged:
-                    save()
-                    saved = time.monotonic()
-                stop.check()
-        except Interrupted:
-            if run.history and not run.diverged:
+    saved = time.monotonic()
+    print(" ".join(f"{column:>19}" for column in LOGGED))
+    try:
+        for row in run.train(after_batch):
+            print(" ".join(f"{_cell(row[column]):>19}" for column in LOGGED), flush=True)
+            report.after_epoch(run)
+            due = run.epoch == epochs or time.monotonic() - saved >= arguments.save_every
+            if due and not run.diverged:
                 save()
-                print(f"saved {position(run)}", flush=True)
-            raise
-        write_outputs(folder, plan, run, environments, started)
+                saved = time.monotonic()
+            stop.check()
+    except Interrupted:
+        if run.history and not run.diverged:
+            save()
+            print(f"saved {position(run)}", flush=True)
+        raise
+    write_outputs(folder, plan, run, environments, started)
 
 
 def resume(run: TrainingRun, stored: StoredRun, computation: Computation) -> list[dict[str, Any]]:
@@ -219,10 +217,27 @@ def resume(run: TrainingRun, stored: StoredRun, computation: Computation) -> lis
     run.load_state_dict(state["run"])
     print(f"goes on after {position(run)}")
     now, before = describe(computation), state["environments"][-1]
-    other = [f"{key} was {before[key]}, is {now[key]}" for key in EXACT if before[key] != now[key]]
+    other = [
+        f"{key} was {before.get(key)}, is {now[key]}"
+        for key in EXACT
+        if before.get(key) != now[key]
+    ]
     if other:
         print(f"not an exact continuation: {'; '.join(other)}")
     return state["environments"]
+
+
+def waiting(reason: str, stop: StopRequest) -> Callable[[], None]:
+    """What to do while waiting for something: say so once, and obey a stop signal."""
+    said = []
+
+    def wait() -> None:
+        if not said:
+            said.append(reason)
+            print(f"waiting: {reason}", flush=True)
+        stop.check()
+
+    return wait
 
 
 def position(run: TrainingRun) -> str:

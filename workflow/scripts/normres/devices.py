@@ -112,4 +112,10 @@ def can_compile(device: str) -> bool:
     """Whether torch.compile has what it needs: a C++ compiler on the CPU, Triton on CUDA."""
     if device == "cuda":
         return torch.utils._triton.has_triton()
-    return any(shutil.which(compiler) for compiler in (os.environ.get("CXX", "c++"), "g++"))
+    return cpp_compiler() is not None
+
+
+def cpp_compiler() -> str | None:
+    """The path of the C++ compiler, or None where there is none."""
+    found = (shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++"))
+    return next((path for path in found if path), None)

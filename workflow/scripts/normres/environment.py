@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from normres.devices import Computation
+from normres.devices import Computation, cpp_compiler
 
 # What a run's bytes depend on beside its specification and code: where one of these differs
 # between two parts of a run, the run is not an exact continuation.
@@ -25,6 +25,7 @@ EXACT = (
     "precision",
     "memory_format",
     "compiled",
+    "compiler",
 )
 
 
@@ -48,6 +49,7 @@ def describe(computation: Computation) -> dict[str, Any]:
         "precision": computation.precision,
         "memory_format": str(computation.memory_format).removeprefix("torch."),
         "compiled": computation.compiled,
+        "compiler": compiler_version(device.type) if computation.compiled else None,
         "torch": str(torch.__version__),
         "torch_commit": torch.version.git_version,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
@@ -68,6 +70,14 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def compiler_version(device: str) -> str | None:
+    """What torch.compile makes its code with: Triton on CUDA, else the C++ compiler."""
+    if device == "cuda":
+        return f"triton {_version('triton')}"
+    said = subprocess.run([cpp_compiler(), "--version"], capture_output=True, text=True)
+    return said.stdout.partition("\n")[0]
 
 
 def git_commit() -> str | None:

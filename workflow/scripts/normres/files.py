@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,12 +16,13 @@ from normres.errors import InputError
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary name beside `path`; move it to `path` when the block ends without an error.
 
-    The data reaches the disk (fsync) before the name changes, so a crash leaves the old file or
-    the new one, never a part of one. The temporary file is removed when the block raises, and by
-    the next process here that writes `path` where this one is killed.
+    Where it is to be `durable`, the data reaches the disk (fsync) before the name changes, so a
+    crash of the machine, too, leaves the old file or the new one, never a part of one. The
+    temporary file is removed when the block raises, and by the next process here that writes `path`
+    where this one is killed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,8 +30,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = _temporary(path, os.getpid())
     try:
         yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with open(temporary, "rb+") as written:
+                os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
         if error.errno and not error.filename:  # a full disk does not say where
@@ -41,6 +44,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def _temporary(path: Path, process: int | str) -> Path:
     return path.with_name(f".{path.stem}.{platform.node()}-{process}.partial{path.suffix}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` has a name of `replacing`, that of a file which is not whole yet."""
+    return re.fullmatch(r"\..+-\d+\.partial(\..*)?", path.name) is not None
 
 
 def _remove_leftovers(path: Path) -> None:

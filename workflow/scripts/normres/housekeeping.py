@@ -4,7 +4,6 @@ For the commands that remove (reset_runs.py, clean_store.py). They hold a run's 
 touch its folder, and leave alone what another process holds.
 """
 
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -13,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from normres.errors import InputError
-from normres.files import read_json
+from normres.files import is_temporary, read_json
 from normres.store import StoredRun, run_key
 
 STORE = "store"
 UNREADABLE = "state.unreadable*"
-# Names under which files.replacing and StoredRun.finishing write.
-PARTIAL = re.compile(r"\..+\.(.+-)?\d+\.partial(\..*)?$|epochs-\d+\.partial$")
 QUIET_SECONDS = 3600  # a temporary file that nobody has written to for so long is a leftover
 
 
@@ -91,9 +88,15 @@ def used_keys(results: Path) -> dict[str, list[str]]:
     return used
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether a process that writes `path` would give it another name in the end."""
-    return PARTIAL.match(path.name) is not None
+def check_known(results: Path) -> None:
+    """Raise InputError where it cannot be said which runs a study asks for."""
+    for runs in sorted(results.glob("*/runs")):
+        study = runs.parent / "study.json"
+        advice = "run snakemake there once, or delete that folder"
+        if not study.exists():
+            raise InputError(f"{runs}: of a study without study.json; {advice}")
+        if data_checksum(results, read_json(study)) is None:
+            raise InputError(f"{study}: its data are not prepared; {advice}")
 
 
 def is_leftover(path: Path) -> bool:

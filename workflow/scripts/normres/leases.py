@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+WAIT_SECONDS = 0.2  # between two looks whether a slot is free
 
 
 def visible_gpus() -> list[str]:
@@ -34,28 +35,23 @@ def visible_gpus() -> list[str]:
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
-@contextmanager
-def leased_gpu(runs_per_gpu: int, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a slot of a GPU; CUDA_VISIBLE_DEVICES names that GPU alone meanwhile.
+# Leases of this process. They are not given back: CUDA keeps its memory until the process ends.
+held: list[FileLock] = []
 
-    Waits while all slots are taken, calling `on_wait` once. Must be entered before CUDA starts.
-    Where a scheduler has given this process its one GPU there is nothing to choose.
+
+def lease_gpu(runs_per_gpu: int, while_waiting: Callable[[], None]) -> None:
+    """Take a slot of a GPU for the life of this process; CUDA_VISIBLE_DEVICES names that GPU alone.
+
+    Waits while all slots are taken, calling `while_waiting` every moment; it may raise to give up.
+    Must be called before CUDA starts. Where a scheduler has given this process its one GPU, or
+    there is none, nothing happens.
     """
     gpus = visible_gpus()
     if not gpus or ("SLURM_JOB_ID" in os.environ and len(gpus) == 1):
-        yield
         return
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpu, lock = _take_slot(lease_folder(), gpus, runs_per_gpu, on_wait)
+    gpu, lock = _take_slot(lease_folder(), gpus, runs_per_gpu, while_waiting)
+    held.append(lock)
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    try:
-        yield
-    finally:
-        lock.release()
-        if before is None:
-            del os.environ["CUDA_VISIBLE_DEVICES"]
-        else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def lease_folder() -> Path:
@@ -70,11 +66,10 @@ def lease_folder() -> Path:
 
 
 def _take_slot(
-    folder: Path, gpus: list[str], runs_per_gpu: int, on_wait: Callable[[], None]
+    folder: Path, gpus: list[str], runs_per_gpu: int, while_waiting: Callable[[], None]
 ) -> tuple[str, FileLock]:
     """Take a slot, a GPU's second one only when every GPU's first is taken."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    waiting = False
     while True:
         for slot in range(runs_per_gpu):
             for gpu in gpus:
@@ -85,7 +80,5 @@ def _take_slot(
                 except Timeout:
                     continue
                 return gpu, lock
-        if not waiting:
-            waiting = True
-            on_wait()
-        time.sleep(0.2)
+        while_waiting()
+        time.sleep(WAIT_SECONDS)

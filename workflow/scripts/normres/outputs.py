@@ -32,7 +32,8 @@ def write_outputs(
     """Write the files of a run that has ended, diverged or not.
 
     `run` may be beyond the epochs asked for; then the history ends there and the weights and logits
-    are later ones, as the record's `weights_epoch` says. `environments` has one for each attempt.
+    are later ones, as the record's `weights_epoch` says. `environments` has one for each attempt
+    whose work is in it.
     """
     history = run.history[: plan["specification"]["epochs"] + 1]
     save_tensors(run.weights(), folder / WEIGHTS)
@@ -43,7 +44,7 @@ def write_outputs(
         "data": {"name": run.images.name, "checksum": run.images.checksum},
         "environment": last,
         "attempts": len(environments),
-        "exact": all(e[key] == last[key] for e in environments for key in EXACT),
+        "exact": all(e.get(key) == last[key] for e in environments for key in EXACT),
         "weights_epoch": run.epoch + run.fraction,
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

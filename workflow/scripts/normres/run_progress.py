@@ -1,12 +1,14 @@
 """The small file in which a run says how far it is; a display reads it (see progress.py)."""
 
+import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from normres.files import write_json
+from normres.files import replacing
 from normres.outputs import finite
 from normres.training import TrainingRun
 
@@ -34,15 +36,16 @@ class ProgressFile:
         self.started = self.started or (now, fraction)
         elapsed, gained = now - self.started[0], fraction - self.started[1]
         last = run.history[-1] if run.history else {}
-        write_json(
-            self.path,
-            {
-                "epoch": min(run.epoch + 1, self.epochs),
-                "epochs": self.epochs,
-                "fraction": fraction,
-                "train_loss": finite(last).get("train_loss"),
-                "test_accuracy": last.get("test_accuracy"),
-                "seconds_left": elapsed / gained * (1 - fraction) if gained > 0 else None,
-            },
-        )
+        state = {
+            "epoch": min(run.epoch + 1, self.epochs),
+            "epochs": self.epochs,
+            "fraction": fraction,
+            "train_loss": finite(last).get("train_loss"),
+            "test_accuracy": last.get("test_accuracy"),
+            "seconds_left": elapsed / gained * (1 - fraction) if gained > 0 else None,
+        }
+        # Written in the time that is measured as training, so it must not wait for the disk; and
+        # no run should end because a display cannot be told how far it is.
+        with suppress(OSError), replacing(self.path, durable=False) as temporary:
+            temporary.write_text(json.dumps(state), encoding="utf-8")
         self.written = now

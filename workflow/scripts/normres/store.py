@@ -17,6 +17,7 @@ import io
 import json
 import os
 import shutil
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,11 +27,13 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from normres.files import replacing
+from normres.errors import InputError
+from normres.files import read_json, replacing
 from normres.grid import RUN_FILES, WEIGHTS
 from normres.outputs import RECORD, are_whole, save_tensors
 
 STATE = "state.pt"
+WAIT_SECONDS = 0.5  # between two looks whether a lock is free
 
 
 def run_key(specification: Mapping[str, Any], fingerprint: str, data_checksum: str) -> str:
@@ -50,15 +53,16 @@ class StoredRun:
         self.state_file = self.folder / STATE
 
     @contextmanager
-    def locked(self, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Hold the run's lock; `on_wait` is called once where another process holds it."""
+    def locked(self, while_waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold the run's lock; `while_waiting` is called every moment that another process does.
+
+        It may raise to give up.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            on_wait()
-            lock.acquire(poll_interval=0.5)
+        while not _try(lock):
+            while_waiting()
+            time.sleep(WAIT_SECONDS)
         try:
             yield
         finally:
@@ -66,11 +70,10 @@ class StoredRun:
 
     def is_held(self) -> bool:
         """Whether a process holds the run's lock."""
-        try:
-            with self._lock().acquire(blocking=False):
-                return False
-        except Timeout:
-            return True
+        lock = self._lock()
+        free = _try(lock)
+        lock.release()
+        return not free
 
     def _lock(self) -> FileLock:
         # A lock file without a kernel lock would outlive a killed process.
@@ -118,7 +121,10 @@ class StoredRun:
             state = read_tensors(content)
             if state["key"] != self.key:
                 raise ValueError(f"of another run, {state['key']}")
+            state["run"], state["environments"][-1]
         except Exception as error:  # whatever a damaged or foreign file makes the readers raise
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                raise  # that says nothing of the file
             aside = self.state_file.with_suffix(".unreadable")
             os.replace(self.state_file, aside)
             reason = " ".join(str(error).split())[:100] or type(error).__name__
@@ -129,15 +135,26 @@ class StoredRun:
     def has_spare_state(self) -> bool:
         """Whether only more epochs than were asked for until now would need the run's state.
 
-        A state that is younger than the outputs of the most epochs belongs to a run that goes on
-        to more of them and was interrupted.
+        Not where the run was interrupted on its way to more: then its state is younger than the
+        outputs of the most epochs, or these are the first epochs of what the state holds.
         """
         epochs = [int(path.name.rpartition("-")[2]) for path in self.folder.glob("epochs-*[0-9]")]
         try:
             record = self.folder / f"epochs-{max(epochs)}" / RECORD
-            return self.state_file.stat().st_mtime <= record.stat().st_mtime
+            ends = read_json(record)["weights_epoch"] <= max(epochs)
+            return ends and self.state_file.stat().st_mtime <= record.stat().st_mtime
         except (ValueError, FileNotFoundError):  # no outputs; or another process has removed it
             return False
+        except (InputError, KeyError, TypeError):  # not a record: made anew from the state
+            return False
+
+    def remove_spare_state(self) -> None:
+        """Remove the state if it still is spare and no process holds the run."""
+        lock = self._lock()
+        if _try(lock):
+            if self.has_spare_state():
+                self.state_file.unlink(missing_ok=True)
+            lock.release()
 
     def prune_states(self, budget_gb: float) -> None:
         """Remove states of finished runs, oldest first, until all fit into `budget_gb` GB.
@@ -148,13 +165,22 @@ class StoredRun:
         states = list_states(self.store)
         if sum(size for _, size, _ in states) <= budget_gb * 1e9:
             return
-        spare = [s for s in states if s[2].has_spare_state() and not s[2].is_held()]
+        spare = [state for state in states if state[2].has_spare_state()]
         excess = sum(size for _, size, _ in spare) - budget_gb * 1e9
         for _, size, run in spare:
             if excess <= 0:
                 break
-            run.state_file.unlink(missing_ok=True)
+            run.remove_spare_state()
             excess -= size
+
+
+def _try(lock: FileLock) -> bool:
+    """Whether `lock` could be taken at once."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
 
 
 def list_states(store: Path) -> list[tuple[float, int, StoredRun]]:

@@ -82,7 +82,12 @@ class TrainingRun:
         network = build_network(specification, channels, height, len(images.class_names))
         initialize(network, specification["seed"], specification["initialization"])
         self.network = network.to(computation.device, memory_format=computation.memory_format)
-        self.forward = torch.compile(self.network) if computation.compiled else self.network
+        # Static shapes: a graph depends on its batch alone, not on which sizes came before it, as
+        # they differ after a resumption. At most 2 sizes in training, 6 in evaluation (dynamo
+        # compiles up to 8).
+        self.forward = self.network
+        if computation.compiled:
+            self.forward = torch.compile(self.network, dynamic=False)
         self.optimizer = build_optimizer(self.network, specification)
         self.progress: EpochProgress | None = None
         self._test_logits: torch.Tensor | None = None
