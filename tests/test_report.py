@@ -225,15 +225,14 @@ def test_same_inputs_give_the_same_bytes(study: Path, page: str) -> None:
 
 
 def test_main_numbers_claim_no_order_where_intervals_overlap(small: Path) -> None:
-    path = small / "summary.csv"
-    old = list(csv.DictReader(path.read_text().splitlines()))
+    old = list(csv.DictReader((small / "summary.csv").read_text().splitlines()))
     keys = [f"test_accuracy_{part}" for part in ("mean", "low", "high")]
 
     def claim(*intervals: tuple[str, str, str]) -> str:
         new = (dict(zip(keys, interval, strict=True)) for interval in intervals)
         lines = [old[0], *((a | b).values() for a, b in zip(old, new, strict=True))]
-        write_text(path, "".join(",".join(line) + "\n" for line in lines))
-        seal(path)  # else it would be refused as edited
+        write_text(small / "summary.csv", "".join(",".join(line) + "\n" for line in lines))
+        seal(small / "summary.csv")  # else it would be refused as edited
         return words(render(small)).replace("\N{NO-BREAK SPACE}", " ")
 
     overlapping = claim(("0.90", "0.88", "0.92"), ("0.91", "0.89", "0.93"))
