@@ -1,5 +1,6 @@
 """The report: complete, escaped, and a page that works alone in a browser."""
 
+import csv
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import plot_test_accuracy
 import render_report
 import synthetic
 from normres.errors import InputError
+from normres.files import seal, write_text
 from normres.options import resolve
 from normres.pipeline import FIGURES
 from normres.svg import embed_svg
@@ -223,16 +225,14 @@ def test_same_inputs_give_the_same_bytes(study: Path, page: str) -> None:
 
 
 def test_main_numbers_claim_no_order_where_intervals_overlap(small: Path) -> None:
-    table = (small / "summary.csv").read_text().splitlines()
-    header, rows = table[0].split(","), [line.split(",") for line in table[1:]]
+    old = list(csv.DictReader((small / "summary.csv").read_text().splitlines()))
+    keys = [f"test_accuracy_{part}" for part in ("mean", "low", "high")]
 
     def claim(*intervals: tuple[str, str, str]) -> str:
-        lines = [table[0]]
-        for row, interval in zip(rows, intervals, strict=True):
-            cells = dict(zip(header, row, strict=True))
-            keys = [f"test_accuracy_{part}" for part in ("mean", "low", "high")]
-            lines.append(",".join({**cells, **dict(zip(keys, interval, strict=True))}.values()))
-        (small / "summary.csv").write_text("\n".join(lines) + "\n")
+        new = (dict(zip(keys, interval, strict=True)) for interval in intervals)
+        lines = [old[0], *((a | b).values() for a, b in zip(old, new, strict=True))]
+        write_text(small / "summary.csv", "".join(",".join(line) + "\n" for line in lines))
+        seal(small / "summary.csv")  # else it would be refused as edited
         return words(render(small)).replace("\N{NO-BREAK SPACE}", " ")
 
     overlapping = claim(("0.90", "0.88", "0.92"), ("0.91", "0.89", "0.93"))
