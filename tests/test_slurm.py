@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ STUDY = {
     "batch_size": 10,
 }
 SETTINGS = {"device": "cpu", "save_every": 0}
+MEGA = 10**6
 CURVES = "results/tiny/runs.csv"  # a target: everything is trained, nothing is drawn
 
 
@@ -99,7 +101,7 @@ def epoch_of(project: Project, run: str) -> int:
     progress = project.results() / "logs" / f"{run}.progress.json"
     try:
         return json.loads(progress.read_text())["epoch"]
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         return 0
 
 
@@ -160,14 +162,9 @@ def test_locally_and_on_the_cluster_the_bytes_are_the_same(trained, tmp_path):
 def test_runs_that_lose_their_job_go_on_in_another(trained, cluster, tmp_path):
     project = create(tmp_path / "project")
     exits, cancelled, killed, warned = RUNS
-    said_so = project.results() / "logs" / f"{exits}.progress.json"
-
-    def make_it_exit_1(process):  # it can no longer say how far it is
-        said_so.unlink()
-        said_so.mkdir()
-
     faults = {
-        exits: make_it_exit_1,
+        # It cannot write its next state, as on a full disk: exit code 1.
+        exits: lambda process: resource.prlimit(process, resource.RLIMIT_FSIZE, (MEGA, MEGA)),
         cancelled: lambda process: cluster.run("scancel", job_of(process)),
         killed: lambda process: os.kill(process, signal.SIGKILL),
         # As SLURM does before the time limit: every process of the job, the shell aside.
@@ -176,12 +173,12 @@ def test_runs_that_lose_their_job_go_on_in_another(trained, cluster, tmp_path):
     with submitting(project, CURVES) as snakemake:
         with ThreadPoolExecutor() as pool:  # all at once: none may end before its turn comes
             list(pool.map(lambda run: strike(project, run, faults[run]), RUNS))
-        wait_until(lambda: not training_processes(project.folder, exits), 30, f"{exits} ends")
-        said_so.rmdir()
         assert snakemake.wait(timeout=240) == 0, (project.folder / "said").read_text()
     for run in RUNS:
         record = read_record(run_folder(project, run))
         assert record["status"] == "ok" and record["attempts"] == 2, run
+    said = (project.folder / "said").read_text()
+    assert "File too large" in said and "stopped by SIGUSR1" in said
     assert_same_bytes(trained, project)
     assert not cluster.queue()
 
