@@ -269,20 +269,6 @@ def test_without_a_promise_the_cpu_is_taken_even_beside_a_gpu(monkeypatch):
     assert choose_device("cuda", 0) == "cuda"
 
 
-def test_out_of_memory_says_what_to_try(digits_folder, tmp_path, capsys, monkeypatch):
-    def train_epoch(run, after_batch):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
-
-    monkeypatch.setattr(train.TrainingRun, "_train_epoch", train_epoch)
-    arguments = ["--data", str(digits_folder), "--out", str(tmp_path / "run"), "--epochs", "1"]
-    arguments += ["--model", "convnet", "--norm", "none", *SMALL, "--runs-per-gpu", "4"]
-    assert train.main(arguments) == 1
-    said = capsys.readouterr().err
-    assert said == (
-        "error: CUDA out of memory; try a batch_size below 16, or runs_per_gpu below 4\n"
-    )
-
-
 def test_code_that_changed_since_the_study_started_is_refused(digits_folder, tmp_path):
     plan = {"specification": small_run("convnet", "none"), "fingerprint": "0" * 16}
     arguments = ["--data", str(digits_folder), "--out", str(tmp_path / "run"), "--run"]
