@@ -10,12 +10,13 @@ import record_failure
 from conftest import read_record, small_run
 from normres.errors import BAD_INPUT, INTERRUPTED, NO_DEVICE, STOPPED
 from normres.grid import RUN_FILES
+from normres.store import StoredRun, run_key
 
 PLAN = {"specification": small_run(), "fingerprint": "0" * 16}
 
 
 @pytest.fixture
-def record(tmp_path):
+def record(tmp_path, digits_folder):
     """Call the command; returns its exit code."""
 
     def call(code, attempt, attempts=3, log="Traceback\nRuntimeError: cuDNN error\n\n"):
@@ -26,6 +27,7 @@ def record(tmp_path):
                 *["--code", str(code), "--attempt", str(attempt), "--attempts", str(attempts)],
                 *["--run", json.dumps(PLAN), "--log", str(tmp_path / "log")],
                 *["--out", str(tmp_path / "run"), "--failures", str(tmp_path / "x" / "failures")],
+                *["--data", str(digits_folder), "--store", str(tmp_path / "store")],
             ]
         )
 
@@ -68,6 +70,15 @@ def test_bad_input_is_recorded_at_once(record, tmp_path):
 def test_an_interruption_by_a_person_is_never_recorded(record, tmp_path):
     assert record(INTERRUPTED, attempt=3) == INTERRUPTED
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_another_process_trains_by_now_has_not_failed(record, tmp_path, digits, capsys):
+    key = run_key(PLAN["specification"], PLAN["fingerprint"], digits.checksum)
+    with StoredRun(tmp_path / "store", key).locked(pytest.fail):
+        assert record(1, attempt=3) == 1
+    assert not (tmp_path / "run").exists() and not (tmp_path / "x").exists()
+    assert "another process trains this run" in capsys.readouterr().out
+    assert record(1, attempt=3) == 0
 
 
 def test_without_a_log_the_code_is_said(record, tmp_path):

@@ -220,6 +220,22 @@ def test_more_epochs_go_on(project):
         assert [row[0] for row in read_history(folder)[1:]] == ["0", "1", "2"]
 
 
+def test_fewer_epochs_train_nothing(tmp_path):
+    """What is collected are the first epochs of the longer run."""
+    one = {**TINY, "models": ["convnet"], "norms": ["none"], "seeds": [0]}
+    project = Project.create(tmp_path / "project", tiny={**one, "epochs": 3})
+    target, run = "results/tiny/runs.csv", project.results() / "runs" / "convnet/none/seed0"
+    project.run(target)
+    long = (run / "history.csv").read_text().splitlines()
+    project.configure(tiny={**one, "epochs": 2})
+    project.run(target)
+    assert (run / "history.csv").read_text().splitlines() == long[:4]
+    log = project.results() / "logs" / "convnet/none/seed0.log"
+    assert "already trained: the first 2 epochs of" in log.read_text()
+    record = read_record(run)
+    assert record["final"]["epoch"] == 2 and record["weights_epoch"] == 3
+
+
 def test_a_run_of_another_study_is_linked(project):
     project.configure(tiny=TINY, other={**TINY, "models": ["convnet"]}, study=["tiny", "other"])
     assert project.planned()["train"] == 4

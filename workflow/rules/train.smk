@@ -36,5 +36,6 @@ rule train:
         "> {log:q} 2>&1 "
         "|| python -m record_failure --code $? --run {params.run:q} --log {log:q} "
         "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
+        "--data $(dirname {input.description:q}) --store results/store "
         "--out $(dirname {output.record:q}) "
         "--failures results/{wildcards.study}/failures/{wildcards.run:q}.txt >> {log:q} 2>&1"

@@ -2,7 +2,8 @@
 
     python workflow/scripts/record_failure.py --code 1 --attempt 3 --attempts 3 --run JSON \
         --log results/tiny/logs/convnet/none/seed0.log --out results/tiny/runs/convnet/none/seed0 \
-        --failures results/tiny/failures/convnet/none/seed0.txt
+        --failures results/tiny/failures/convnet/none/seed0.txt \
+        --data results/data/digits --store results/store
 
 Exits with train.py's own exit code, so that Snakemake tries the run again. After the last attempt,
 or where trying again cannot help, it writes status `failed` into the run's folder instead and exits
@@ -10,6 +11,7 @@ with 0: figures and report of the other runs still come and name this one, and t
 Snakemake tries it once more. Train.py's exit codes: 2 bad input, 69 no GPU where one was promised,
 75 stopped by a signal, 130 interrupted by a person; 128 + N where signal N killed it. A job that
 SLURM ends (SIGTERM) has not failed: a person cancelled it, or it returns to the queue by itself.
+Nor has a run that another process trains by now, as after a kill of Snakemake alone.
 """
 
 import argparse
@@ -19,8 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED, run_command
+from normres.files import read_json
+from normres.housekeeping import HeldError, hold
 from normres.outputs import write_failure
 from normres.plans import parse_plan
+from normres.store import run_key
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, required=True, help="what train.py has printed")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
     parser.add_argument("--failures", type=Path, required=True, help="file that counts failures")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
+    parser.add_argument("--store", type=Path, required=True, help="where runs are kept")
     arguments = parser.parse_args(argv)
     again = arguments.attempt < arguments.attempts and arguments.code != BAD_INPUT
     if again or arguments.code == INTERRUPTED:
@@ -45,10 +52,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     if ended and "SLURM_JOB_ID" in os.environ:
         return arguments.code
-    arguments.failures.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.failures.open("a", encoding="utf-8") as lines:
-        lines.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {reason}\n")
-    write_failure(arguments.out, parse_plan(arguments.run), reason)
+    plan = parse_plan(arguments.run)
+    data = read_json(arguments.data / "dataset.json")["checksum"]
+    key = run_key(plan["specification"], plan["fingerprint"], data)
+    try:
+        with hold(arguments.store / key):
+            arguments.failures.parent.mkdir(parents=True, exist_ok=True)
+            with arguments.failures.open("a", encoding="utf-8") as lines:
+                lines.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {reason}\n")
+            write_failure(arguments.out, plan, reason)
+    except HeldError:
+        print(f"not recorded, as another process trains this run: {reason}")
+        return arguments.code
     print(f"recorded as failed after attempt {arguments.attempt} of {arguments.attempts}: {reason}")
     return 0
 
