@@ -10,7 +10,7 @@ from torchvision.transforms import functional as transforms
 
 from conftest import small_run
 from normres import catalog
-from normres.devices import can_compile, choose_computation
+from normres.devices import can_compile, choose_computation, choose_device
 from normres.errors import InputError
 from normres.evaluation import evaluate
 from normres.history import COLUMNS
@@ -246,7 +246,7 @@ def test_cuda_that_is_not_there_is_an_error():
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(InputError, match="no CUDA device"):
-        choose_computation(small_run(), "cuda")
+        choose_device("cuda", None)
 
 
 def test_every_network_takes_part_in_these_tests():
