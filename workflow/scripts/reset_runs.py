@@ -22,23 +22,20 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from normres.errors import InputError, run_command
-from normres.files import read_json
 from normres.housekeeping import (
     STORE,
     HeldError,
-    data_checksum,
     hold,
-    keys_of_run,
     remove,
     size_of,
     size_words,
     study_files,
+    study_keys,
     used_keys,
 )
-from normres.store import StoredRun
+from normres.store import LOCK, StoredRun
 from normres.workplace import Workplace
 
-LOCK = "lock"  # stays, since a process may wait for it
 SHOWN = 4  # names in a message
 
 
@@ -72,6 +69,7 @@ class Reset:
 
 
 def _contents(folder: Path) -> list[Path]:
+    # The lock file stays, since a process may wait for it.
     return [path for path in sorted(folder.iterdir()) if path.name != LOCK]
 
 
@@ -103,15 +101,11 @@ def plan(results: Path, study: str, patterns: Sequence[str]) -> tuple[list[Reset
     if study not in files:
         known = ", ".join(files) or "none yet"
         raise InputError(f"{study}: no such study in {results}; studies with results: {known}")
-    described = read_json(files[study])
-    checksum = data_checksum(results, described)
-    listed = {run["run"]: run for run in described["runs"]}
+    known_keys = study_keys(results, study)
     folder = results / study
-    # Runs that the study no longer asks for may still lie there.
-    there = {str(p.parent.relative_to(folder / "runs")) for p in folder.rglob("runs/**/run.json")}
     resets, keys = [], {}
-    for name in choose([*listed, *sorted(there - listed.keys())], patterns, study):
-        keys[name] = keys_of_run(folder / "runs" / name, listed.get(name), checksum)
+    for name in choose(list(known_keys), patterns, study):
+        keys[name] = known_keys[name]
         stored = [results / STORE / key for key in sorted(keys[name])]
         resets.append(
             Reset(

@@ -147,7 +147,7 @@ def train(plan: Mapping[str, Any], arguments: argparse.Namespace, stop: StopRequ
                         write_first_epochs(folder, plan, longer)
                     else:
                         train_into(folder, plan, images, stored, arguments, stop)
-                finished = stored.finished(epochs)
+                finished = stored.outputs(epochs)
             link_outputs(finished, arguments.out)
         stored.prune_states(arguments.state_budget_gb)
     print(f"wrote {arguments.out}")

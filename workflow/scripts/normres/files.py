@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,6 +65,18 @@ def _remove_leftovers(path: Path) -> None:
             leftover.unlink(missing_ok=True)
         except PermissionError:  # another user's
             pass
+
+
+def link_or_copy(source: Path, target: Path, link: bool) -> None:
+    """Make `target` a hard link to `source` where `link` says so and it is possible, or a copy."""
+    target.unlink(missing_ok=True)  # of a process that was killed and had the same number
+    if link:
+        with suppress(OSError):  # another file system, or one without links
+            os.link(source, target)
+    if target.exists():
+        os.utime(target)  # Snakemake wants outputs to be newer than the job's inputs
+    else:
+        shutil.copyfile(source, target)
 
 
 def expand_home(path: str | Path) -> Path:

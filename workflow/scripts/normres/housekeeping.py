@@ -70,20 +70,31 @@ def keys_of_run(folder: Path, listed: Mapping[str, Any] | None, checksum: str | 
     return keys
 
 
+def study_keys(results: Path, name: str) -> dict[str, set[str]]:
+    """The keys in the store of each run of a study: first those it asks for, in its order.
+
+    Runs that it no longer asks for may still lie there; they come after, by name.
+    """
+    study = read_json(study_files(results)[name])
+    checksum = data_checksum(results, study)
+    listed = {run["run"]: run for run in study["runs"]}
+    runs = results / name / "runs"
+    there = {str(path.parent.relative_to(runs)) for path in runs.rglob("run.json")}
+    return {
+        run: keys_of_run(runs / run, listed.get(run), checksum)
+        for run in [*listed, *sorted(there - listed.keys())]
+    }
+
+
 def used_keys(results: Path) -> dict[str, list[str]]:
     """The keys in the store that studies ask for or were made from, each with its runs.
 
     A run is named study/run.
     """
     used: dict[str, list[str]] = {}
-    for name, path in study_files(results).items():
-        study = read_json(path)
-        checksum = data_checksum(results, study)
-        listed = {run["run"]: run for run in study["runs"]}
-        runs = results / name / "runs"
-        there = {str(p.parent.relative_to(runs)) for p in runs.rglob("run.json")}
-        for run in sorted(listed.keys() | there):
-            for key in keys_of_run(runs / run, listed.get(run), checksum):
+    for name in study_files(results):
+        for run, keys in study_keys(results, name).items():
+            for key in keys:
                 used.setdefault(key, []).append(f"{name}/{run}")
     return used
 

@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
+
+from normres.locks import try_lock
 
 WAIT_SECONDS = 0.2  # between two looks whether a slot is free
 
@@ -74,11 +76,8 @@ def _take_slot(
         for slot in range(runs_per_gpu):
             for gpu in gpus:
                 name = gpu.replace("/", "_")
-                lock = FileLock(folder / f"gpu-{name}-slot-{slot}", fallback_to_soft=False)
-                try:
-                    lock.acquire(blocking=False)
-                except Timeout:
-                    continue
-                return gpu, lock
+                lock = try_lock(folder / f"gpu-{name}-slot-{slot}")
+                if lock is not None:
+                    return gpu, lock
         while_waiting()
         time.sleep(WAIT_SECONDS)

@@ -12,7 +12,14 @@ import torch
 
 from normres.environment import EXACT
 from normres.errors import InputError
-from normres.files import file_checksum, read_json, record_checksum, replacing, write_json
+from normres.files import (
+    file_checksum,
+    link_or_copy,
+    read_json,
+    record_checksum,
+    replacing,
+    write_json,
+)
 from normres.grid import RUN_FILES, WEIGHTS
 from normres.history import Row, best_epoch, is_diverged, read_history, write_history
 
@@ -61,7 +68,7 @@ def write_first_epochs(folder: Path, plan: Mapping[str, Any], longer: Path) -> N
     history = read_history(longer / HISTORY)[: plan["specification"]["epochs"] + 1]
     for name in (WEIGHTS, LOGITS):
         with replacing(folder / name) as temporary:
-            temporary.write_bytes((longer / name).read_bytes())
+            link_or_copy(longer / name, temporary, link=name == WEIGHTS)
     _write_result(folder, plan, history, read_json(longer / RECORD))
 
 

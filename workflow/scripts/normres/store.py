@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from normres.errors import InputError
-from normres.files import read_json, replacing
+from normres.files import link_or_copy, read_json, replacing
 from normres.grid import RUN_FILES, WEIGHTS
+from normres.locks import try_lock
 from normres.outputs import RECORD, are_whole, save_tensors
 
-STATE = "state.pt"
+STATE, LOCK = "state.pt", "lock"
 WAIT_SECONDS = 0.5  # between two looks whether a lock is free
 
 
@@ -51,6 +51,7 @@ class StoredRun:
         self.store = Path(store)
         self.folder = self.store / key
         self.state_file = self.folder / STATE
+        self.lock_file = self.folder / LOCK
 
     @contextmanager
     def locked(self, while_waiting: Callable[[], None]) -> Iterator[None]:
@@ -59,8 +60,7 @@ class StoredRun:
         It may raise to give up.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = self._lock()
-        while not _try(lock):
+        while (lock := try_lock(self.lock_file)) is None:
             while_waiting()
             time.sleep(WAIT_SECONDS)
         try:
@@ -70,33 +70,36 @@ class StoredRun:
 
     def is_held(self) -> bool:
         """Whether a process holds the run's lock."""
-        lock = self._lock()
-        free = _try(lock)
-        lock.release()
-        return not free
+        lock = try_lock(self.lock_file)
+        if lock is not None:
+            lock.release()
+        return lock is None
 
-    def _lock(self) -> FileLock:
-        # A lock file without a kernel lock would outlive a killed process.
-        return FileLock(self.folder / "lock", fallback_to_soft=False)
+    def outputs(self, epochs: int) -> Path:
+        """The folder of the outputs after `epochs` epochs, there or not."""
+        return self.folder / f"epochs-{epochs}"
 
     def finished(self, epochs: int) -> Path | None:
-        """The folder with the outputs after `epochs` epochs, or None where one is not whole."""
-        folder = self.folder / f"epochs-{epochs}"
+        """`outputs` where they are whole, else None. Reads all of them."""
+        folder = self.outputs(epochs)
         return folder if are_whole(folder) else None
+
+    def _epochs(self) -> list[int]:
+        """The numbers of epochs after which there are outputs, ascending."""
+        return sorted(int(p.name.rpartition("-")[2]) for p in self.folder.glob("epochs-*[0-9]"))
 
     def longer(self, epochs: int) -> Path | None:
         """The folder with the outputs after the fewest epochs beyond `epochs`, or None."""
-        numbers = [int(path.name.rpartition("-")[2]) for path in self.folder.glob("epochs-*[0-9]")]
-        found = (self.finished(number) for number in sorted(numbers) if number > epochs)
+        found = (self.finished(number) for number in self._epochs() if number > epochs)
         return next((folder for folder in found if folder), None)
 
     @contextmanager
     def finishing(self, epochs: int) -> Iterator[Path]:
         """Yield a folder to write the outputs to; it becomes `finished` when the block ends."""
-        partial = self.folder / f"epochs-{epochs}.partial"
+        finished = self.outputs(epochs)
+        partial = finished.with_name(f"{finished.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        finished = self.folder / f"epochs-{epochs}"
         try:
             yield partial
             shutil.rmtree(finished, ignore_errors=True)  # one that lost a file
@@ -138,20 +141,22 @@ class StoredRun:
         Not where the run was interrupted on its way to more: then its state is younger than the
         outputs of the most epochs, or these are the first epochs of what the state holds.
         """
-        epochs = [int(path.name.rpartition("-")[2]) for path in self.folder.glob("epochs-*[0-9]")]
+        epochs = max(self._epochs(), default=None)
+        if epochs is None:
+            return False
+        record = self.outputs(epochs) / RECORD
         try:
-            record = self.folder / f"epochs-{max(epochs)}" / RECORD
-            ends = read_json(record)["weights_epoch"] <= max(epochs)
+            ends = read_json(record)["weights_epoch"] <= epochs
             return ends and self.state_file.stat().st_mtime <= record.stat().st_mtime
-        except (ValueError, FileNotFoundError):  # no outputs; or another process has removed it
+        except FileNotFoundError:  # another process has removed it
             return False
         except (InputError, KeyError, TypeError):  # not a record: made anew from the state
             return False
 
     def remove_spare_state(self) -> None:
         """Remove the state if it still is spare and no process holds the run."""
-        lock = self._lock()
-        if _try(lock):
+        lock = try_lock(self.lock_file)
+        if lock is not None:
             if self.has_spare_state():
                 self.state_file.unlink(missing_ok=True)
             lock.release()
@@ -172,15 +177,6 @@ class StoredRun:
                 break
             run.remove_spare_state()
             excess -= size
-
-
-def _try(lock: FileLock) -> bool:
-    """Whether `lock` could be taken at once."""
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    return True
 
 
 def list_states(store: Path) -> list[tuple[float, int, StoredRun]]:
@@ -214,15 +210,4 @@ def link_outputs(source: Path, target: Path) -> None:
     """
     for name in RUN_FILES:
         with replacing(target / name) as temporary:
-            _link_or_copy(source / name, temporary, link=name == WEIGHTS)
-
-
-def _link_or_copy(source: Path, target: Path, link: bool) -> None:
-    target.unlink(missing_ok=True)  # of a process that was killed and had the same number
-    if link:
-        with suppress(OSError):  # another file system, or one without links
-            os.link(source, target)
-    if target.exists():
-        os.utime(target)  # Snakemake wants outputs to be newer than the job's inputs
-    else:
-        shutil.copyfile(source, target)
+            link_or_copy(source / name, temporary, link=name == WEIGHTS)

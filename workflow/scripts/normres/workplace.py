@@ -10,11 +10,12 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from snakemake.settings.types import ExecMode
 
 from normres.errors import InputError
 from normres.files import is_edited, set_aside
+from normres.locks import try_lock
 
 # Of file systems that cannot lock a file for others to see.
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
@@ -31,8 +32,7 @@ class Workplace:
     def __init__(self, results: Path):
         self.results = results
         self.lock_file = results / ".lock"
-        # A soft lock, a file that is there or not, would outlive a killed process, too.
-        self.lock = FileLock(self.lock_file, thread_local=False, fallback_to_soft=False)
+        self.lock: FileLock | None = None
 
     def start(self, workflow) -> None:
         """Called before the first job: get ready, or end with one line and exit code 2.
@@ -56,12 +56,12 @@ class Workplace:
         """
         try:
             self.results.mkdir(parents=True, exist_ok=True)
-            self.lock.acquire(blocking=False)
+            self.lock = try_lock(self.lock_file)
+            if self.lock is None:
+                raise InputError(
+                    f"{self.results}: in use by {self._holder()}; wait until it ends, or end it"
+                )
             self.lock_file.write_text(_describe_holder(), encoding="utf-8")
-        except Timeout:
-            raise InputError(
-                f"{self.results}: in use by {self._holder()}; wait until it ends, or end it"
-            ) from None
         except OSError as error:
             if error.errno in WITHOUT_LOCKS:
                 reason = "its file system has no locks; mount it with them or link to another one"
