@@ -27,7 +27,13 @@ from typing import Any
 import torch
 
 from normres import catalog
-from normres.devices import Computation, choose_computation, choose_device, may_use_gpu
+from normres.devices import (
+    Computation,
+    choose_computation,
+    choose_device,
+    may_use_gpu,
+    wants_compilation,
+)
 from normres.environment import EXACT, describe
 from normres.errors import INTERRUPTED, STOPPED, run_command
 from normres.images import Images, open_images
@@ -169,7 +175,7 @@ def train_into(
         lease_gpu(arguments.runs_per_gpu, waiting("every GPU has its runs", stop))
     device = choose_device(arguments.device, arguments.gpus)
     computation = choose_computation(specification, device)
-    if specification["compile"] and not computation.compiled:
+    if wants_compilation(specification, device) and not computation.compiled:
         print("not compiled: there is no C++ compiler (or, on CUDA, no Triton)")
     run = TrainingRun(specification, images, computation)
     check_last_batch(len(run.sets["train"]), specification)

@@ -3,19 +3,22 @@
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from normres.errors import DeviceError, InputError
 
-# Layout of images and convolution weights, from the norm. Normalising over groups of channels
-# falls back to slow strided loops in channels_last: ResNet with group norm in bfloat16 trained at
-# 67 images/s against 151 in contiguous layout, without norm at 181 against 151 (batch 64, one
-# thread of an AMD EPYC with AVX512-BF16, torch 2.14.1, n = 1 run of 3 steps).
+# Layout of images and weights in memory: channels_last but for these, and but for norms over groups
+# of channels.
 CONTIGUOUS_NORMS = {"group", "layer", "instance"}
+CONTIGUOUS: set[tuple[str, str, str]] = set()  # (model, norm, precision)
+
+COMPILED_DEVICES = {"cuda"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,12 @@ class Computation:
     precision: str  # "float32" or "bfloat16"
     memory_format: torch.memory_format
     compiled: bool
+    graphed: bool  # steps are replayed from CUDA graphs
+
+    @property
+    def dense_products(self) -> bool:
+        """Whether convolutions on the smallest maps are computed as dense products."""
+        return self.device.type == "cpu"
 
     def autocast(self) -> torch.autocast:
         """The context in which networks are evaluated: bfloat16 where the precision says so."""
@@ -81,13 +90,42 @@ def choose_computation(specification: Mapping[str, Any], device: str) -> Computa
     precision = specification["precision"]
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16_units(device) else "float32"
-    contiguous = specification["norm"] in CONTIGUOUS_NORMS
+    model, norm = specification["model"], specification["norm"]
+    compiled = wants_compilation(specification, device) and can_compile(device)
+    if compiled:
+        share_compiled_code(specification["cpu_threads"])
     return Computation(
         device=torch.device(device),
         precision=precision,
-        memory_format=torch.contiguous_format if contiguous else torch.channels_last,
-        compiled=specification["compile"] and can_compile(device),
+        memory_format=memory_format(model, norm, precision, device),
+        compiled=compiled,
+        graphed=device == "cuda",
     )
+
+
+def memory_format(model: str, norm: str, precision: str, device: str) -> torch.memory_format:
+    """The layout of images and weights in memory, from the table above."""
+    contiguous = device == "cpu" and (
+        norm in CONTIGUOUS_NORMS or (model, norm, precision) in CONTIGUOUS
+    )
+    return torch.contiguous_format if contiguous else torch.channels_last
+
+
+def wants_compilation(specification: Mapping[str, Any], device: str) -> bool:
+    """Whether the network shall be compiled: what the specification says, or the table above."""
+    wanted = specification["compile"]
+    return device in COMPILED_DEVICES if wanted == "auto" else wanted
+
+
+def share_compiled_code(threads: int) -> None:
+    """Let all runs of a user on this machine share the code that torch.compile makes.
+
+    The first run pays for it. Code is apart by what it is made for: the number of threads stands in
+    it, and a folder may outlive a change of processor or of PyTorch. A variable that is set stays.
+    """
+    made_for = f"{torch.__version__}-{torch.backends.cpu.get_cpu_capability()}-{threads}"
+    folder = Path(tempfile.gettempdir()) / f"normres-compiled-{os.getuid()}" / made_for
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def use_deterministic_kernels() -> None:

@@ -26,6 +26,7 @@ EXACT = (
     "memory_format",
     "compiled",
     "compiler",
+    "cuda_graphs",
 )
 
 
@@ -49,6 +50,7 @@ def describe(computation: Computation) -> dict[str, Any]:
         "precision": computation.precision,
         "memory_format": str(computation.memory_format).removeprefix("torch."),
         "compiled": computation.compiled,
+        "cuda_graphs": computation.graphed,
         "compiler": compiler_version(device.type) if computation.compiled else None,
         "torch": str(torch.__version__),
         "torch_commit": torch.version.git_version,

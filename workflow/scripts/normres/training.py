@@ -2,7 +2,7 @@
 
 Negative log-likelihood of log-softmax, every epoch in a new order, the short last batch kept,
 constant learning rate. Losses are sums divided by the number of images. Nothing in the loop over
-the batches waits for the device: the loss is summed there and read once an epoch.
+the batches waits for the device: the loss is summed there and read once an epoch (steps.py).
 """
 
 import time
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from normres.batches import ImageSet
 from normres.devices import Computation
@@ -29,10 +28,17 @@ from normres.seeding import (
     restore_random_states,
     seed_all,
 )
+from normres.steps import GraphedStep, Step
+from normres.working_copy import WorkingCopy
 
 
-def build_optimizer(network: nn.Module, specification: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimiser that the specification names, over all parameters."""
+def build_optimizer(
+    network: nn.Module, specification: Mapping[str, Any], graphed: bool
+) -> torch.optim.Optimizer:
+    """The optimiser that the specification names, over all parameters.
+
+    `graphed`: its steps will be captured in a CUDA graph.
+    """
     common = {
         "lr": specification["learning_rate"],
         "weight_decay": specification["weight_decay"],
@@ -45,6 +51,7 @@ def build_optimizer(network: nn.Module, specification: Mapping[str, Any]) -> tor
         network.parameters(),
         betas=(specification["beta1"], specification["beta2"]),
         eps=specification["epsilon"],
+        capturable=graphed,
         **common,
     )
 
@@ -82,15 +89,30 @@ class TrainingRun:
         network = build_network(specification, channels, height, len(images.class_names))
         initialize(network, specification["seed"], specification["initialization"])
         self.network = network.to(computation.device, memory_format=computation.memory_format)
+        self.working = WorkingCopy(self.network, computation.precision)
+        if computation.dense_products:
+            self.working.use_dense_products()
         # Static shapes: a graph depends on its batch alone, not on which sizes came before it, as
         # they differ after a resumption. At most 2 sizes in training, 6 in evaluation (dynamo
         # compiles up to 8).
-        self.forward = self.network
+        self.forward = self.working.module
         if computation.compiled:
-            self.forward = torch.compile(self.network, dynamic=False)
-        self.optimizer = build_optimizer(self.network, specification)
+            self.forward = torch.compile(self.working.module, dynamic=False)
+        self.optimizer = build_optimizer(self.network, specification, computation.graphed)
+        self.step = self._build_step()
         self.progress: EpochProgress | None = None
         self._test_logits: torch.Tensor | None = None
+
+    def _build_step(self) -> Step:
+        """What trains on the images at given positions; see steps.py."""
+        return (GraphedStep if self.computation.graphed else Step)(
+            self.network,
+            self.working,
+            self.forward,
+            self.optimizer,
+            self.sets["train"],
+            self.computation,
+        )
 
     @property
     def epoch(self) -> int:
@@ -141,26 +163,16 @@ class TrainingRun:
             restore_random_states(self.progress.random_states, device)
         progress = self.progress
         before, started = progress.seconds, self._now()
-        self.network.train()
+        self.working.module.train()
         try:
             while progress.images < len(images):
                 positions = order[progress.images :][: self.specification["batch_size"]]
-                progress.loss_sum += self._step(*images.batch(positions)) * len(positions)
+                progress.loss_sum += self.step(positions) * len(positions)
                 progress.images += len(positions)
                 after_batch()
         finally:
             progress.seconds = before + self._now() - started
             progress.random_states = random_states(device)
-
-    def _step(self, batch: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """One step of the optimiser; returns the mean loss over the batch, on the device."""
-        with self.computation.autocast():
-            logits = self.forward(batch)
-        loss = cross_entropy(logits.float(), labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return loss.detach()
 
     def _finish_epoch(self, trained: Row, after_batch: Callable[[], None]) -> Row:
         """Evaluate the network and append the epoch's row to the history."""
@@ -171,7 +183,7 @@ class TrainingRun:
             self._evaluate("validation", after_batch) if len(self.sets["validation"]) else None
         )
         first, last = gradient_norms(
-            self.network, self.sets["probe"], self.specification["seed"], self.computation
+            self.working.module, self.sets["probe"], self.specification["seed"], self.computation
         )
         self._test_logits = test.logits
         before = self.history[-1] if self.history else {"train_seconds": 0.0, "eval_seconds": 0.0}
@@ -197,7 +209,8 @@ class TrainingRun:
         return row
 
     def _evaluate(self, name: str, after_batch: Callable[[], None] = lambda: None) -> Evaluation:
-        return evaluate(self.network, self.forward, self.sets[name], self.computation, after_batch)
+        images, network = self.sets[name], self.working.module
+        return evaluate(network, self.forward, images, self.computation, after_batch)
 
     def test_logits(self) -> np.ndarray:
         """The network's logits on the test images, float16 (n_test, classes).
@@ -228,7 +241,12 @@ class TrainingRun:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict` of a run with the same specification, its epochs aside."""
         self.network.load_state_dict(state["network"])
+        self.working.refresh()
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # the state may come from another device
+            if "capturable" in group:
+                group["capturable"] = self.computation.graphed
+        self.step = self._build_step()
         self.history = list(state["history"])
         self.progress = None
         if state["progress"] is not None:

@@ -1,0 +1,340 @@
+"""How fast training is: ours against the plain loop, and against what the machine can do at all.
+
+    python benchmarks/training_speed.py                              every network, norm, precision
+    python benchmarks/training_speed.py --models resnet --precisions bfloat16 --repeats 20
+    python benchmarks/training_speed.py --choices                    each layout, compiled or not
+
+For each network, norm and precision, two processes take turns: one trains by this project's step,
+one by the loop of plain_loop.py (in float32, PyTorch's default). Only one of them computes at a time,
+so that both meet the same machine, and each ratio is of two neighbours in time. The bound is what the
+machine needs for the convolutions and linear layers of the network alone, each by itself and in its
+fastest layout, with the optimiser's reads and writes at the speed of a copy: all else, norms, ReLU,
+pooling, the batch, would have to be free.
+
+Prints a table and writes training_speed-DEVICE-PRECISION-VERSION.csv to --out: images/s as the median
+over the repeats with quartiles. With --choices, compares the ways in which a network can be computed
+instead: what the table in normres/devices.py rests on.
+"""
+
+import argparse
+import csv
+import dataclasses
+import gc
+import itertools
+import multiprocessing
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
+
+import prepare_data
+from normres.devices import Computation, can_compile, choose_computation, choose_device
+from normres.environment import describe
+from normres.errors import run_command
+from normres.files import replacing
+from normres.images import Images, open_images
+from normres.layers import Classifier, SmallMapConv2d
+from normres.options import resolve
+from normres.training import TrainingRun
+from plain_loop import PlainLoop
+
+BATCH = 128
+TURN_SECONDS = 1.0  # of one process before the other has its turn
+HUGE_PAGES = "glibc.malloc.hugetlb=1"  # as the pipeline sets them for its jobs
+COLUMNS = (
+    "model", "norm", "precision", "batch_size", "threads", "repeats",
+    "images_per_second", "low", "high",
+    "plain_images_per_second", "plain_low", "plain_high",
+    "ratio", "ratio_low", "ratio_high",
+    "bound_images_per_second", "share_of_bound", "copy_gb_per_second",
+    "memory_format", "compiled", "cuda_graphs",
+    "device_name", "torch", "cpu_capability", "instruction_sets",
+)  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    device = choose_device(arguments.device, None)
+    with tempfile.TemporaryDirectory() as folder:
+        data = arguments.data or Path(folder) / "digits"
+        if arguments.data is None:
+            prepare_data.main(["--dataset", "digits", "--out", str(data)])
+        cells = itertools.product(arguments.precisions, arguments.models, arguments.norms)
+        if arguments.choices:
+            for cell in cells:
+                compare_choices(cell, data, device, arguments)
+            return 0
+        rows = []
+        for cell in cells:
+            rows.append(measure(cell, data, device, arguments))
+            print_row(rows[-1], header=len(rows) == 1)
+    for precision in arguments.precisions:
+        write_csv([row for row in rows if row["precision"] == precision], arguments.out)
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    summary, _, details = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["convnet", "vgg11", "resnet"])
+    parser.add_argument("--norms", nargs="+", default=["none", "batch", "group"])
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--data", type=Path, help="folder made by prepare_data.py [digits]")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each process, CPU")
+    parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader")
+    parser.add_argument("--repeats", type=int, default=10, help="turns of each process")
+    parser.add_argument("--choices", action="store_true", help="compare layouts and compilation")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder for the csv files")
+    return parser.parse_args(argv)
+
+
+def specify(cell: tuple[str, str, str], threads: int, **options: Any) -> dict[str, Any]:
+    """The specification of a run of one cell of the table."""
+    precision, model, norm = cell
+    options = {"precision": precision, "cpu_threads": threads, "normalize": "half"} | options
+    return resolve(model, norm, 0, 1, {"batch_size": BATCH, **options})
+
+
+class OurLoop:
+    """Steps of a TrainingRun, in the order in which it would do them."""
+
+    def __init__(self, specification: dict[str, Any], images: Images, computation: Computation):
+        self.run = TrainingRun(specification, images, computation)
+        order = torch.randperm(len(self.run.sets["train"])).to(computation.device)
+        self.batches = itertools.cycle(order[: len(order) // BATCH * BATCH].split(BATCH))
+        self.run.working.module.train()
+
+    def train(self, steps: int) -> float:
+        """Do some steps; returns the last loss."""
+        for positions in itertools.islice(self.batches, steps):
+            loss = self.run.step(positions)
+        return float(loss)
+
+
+def timed(loop: OurLoop | PlainLoop, steps: int) -> float:
+    """Images a second over some steps; reading the loss waits for the device."""
+    started = time.perf_counter()
+    loop.train(steps)
+    return steps * BATCH / (time.perf_counter() - started)
+
+
+def work(connection: Connection, kind: str, cell: tuple, data: Path, device: str, options: Any):
+    """A process that trains whenever it is told to, for the number of steps it is told."""
+    specification, images = specify(cell, options.threads), open_images(data)
+    facts = {}
+    if kind == "plain":
+        torch.set_num_threads(options.threads)
+        loop = PlainLoop(specification, images, device, options.workers)
+    else:
+        computation = choose_computation(specification, device)
+        loop = OurLoop(specification, images, computation)
+        facts = describe(computation)
+    loop.train(3)
+    steps = max(2, round(TURN_SECONDS * timed(loop, 3) / BATCH))
+    connection.send(facts)
+    while connection.recv() == "train":
+        connection.send(timed(loop, steps))
+
+
+@contextmanager
+def worker(kind: str, *arguments: Any) -> Iterator[tuple[Callable[[], float], dict[str, Any]]]:
+    """Start a process of `work`; yields what lets it take a turn, and what it runs on."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    tunables = os.environ.get("GLIBC_TUNABLES")
+    if kind == "ours":
+        os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
+    process = context.Process(target=work, args=(theirs, kind, *arguments))
+    process.start()
+    if tunables is None:
+        os.environ.pop("GLIBC_TUNABLES", None)
+    theirs.close()  # so that a process that ends early ends this one, too
+
+    def turn() -> float:
+        ours.send("train")
+        return ours.recv()
+
+    try:
+        yield turn, ours.recv()
+    finally:
+        ours.send("stop")
+        process.join()
+
+
+def measure(cell: tuple, data: Path, device: str, options: argparse.Namespace) -> dict[str, Any]:
+    """A row of the table: both loops in turns, and the machine's bound."""
+    arguments = (cell, data, device, options)
+    with worker("plain", *arguments) as (plain, _), worker("ours", *arguments) as (ours, facts):
+        pairs = [(ours(), plain()) for _ in range(options.repeats)]
+    precision, model, norm = cell
+    row = {"model": model, "norm": norm, "precision": precision, "batch_size": BATCH}
+    row |= {"threads": options.threads, "repeats": options.repeats}
+    row |= spread("images_per_second", "", [pair[0] for pair in pairs])
+    row |= spread("plain_images_per_second", "plain_", [pair[1] for pair in pairs])
+    row |= spread("ratio", "ratio_", [a / b for a, b in pairs])
+    seconds, bandwidth = bound(cell, data, device, options.threads)
+    row["bound_images_per_second"] = BATCH / seconds
+    row["share_of_bound"] = row["images_per_second"] * seconds / BATCH
+    row["copy_gb_per_second"] = bandwidth / 1e9
+    facts["instruction_sets"] = " ".join(facts["instruction_sets"])
+    return row | {column: facts[column] for column in COLUMNS if column in facts}
+
+
+def spread(name: str, prefix: str, values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {name: middle, f"{prefix}low": low, f"{prefix}high": high}
+
+
+def bound(cell: tuple, data: Path, device: str, threads: int) -> tuple[float, float]:
+    """Seconds that a step needs at least on this machine, and its copy bandwidth in bytes/s."""
+    precision, model, norm = cell
+    computation = choose_computation(specify(cell, threads), device)
+    network, inputs = (
+        TrainingRun(specify(cell, threads), open_images(data), computation).network,
+        {},
+    )
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda m, given, _: inputs.update({m: given[0].shape}))
+    network.eval()(torch.zeros(BATCH, 3, 32, 32, device=device))
+    first = next(iter(inputs))
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    seconds = 0.0
+    timings: dict[tuple, float] = {}  # equal layers are timed once
+    for module, shape in inputs.items():
+        key = (repr(module), shape, module is first)
+        if key not in timings:
+            kept = torch.float32 if isinstance(module, Classifier) else dtype
+            timings[key] = layer_seconds(module, shape, kept, module is not first)
+        seconds += timings[key]
+    bandwidth = copy_bandwidth(device)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    # Adam reads weights, gradients and two moments, and writes weights and moments: 7 x 4 bytes.
+    return seconds + 28 * parameters / bandwidth, bandwidth
+
+
+def layer_seconds(module: nn.Module, shape: torch.Size, dtype: torch.dtype, inner: bool) -> float:
+    """Seconds for a layer forward and backward, in its fastest form; `inner`: not the first one."""
+    forms = [module]
+    if isinstance(module, nn.Conv2d) and SmallMapConv2d.fits(module) and shape[2:] == (2, 2):
+        small = SmallMapConv2d(module.in_channels, module.out_channels, 3, padding=1)
+        forms.append(small)
+    formats = [torch.channels_last, torch.contiguous_format] if len(shape) == 4 else [None]
+    device = next(module.parameters()).device
+    best = []
+    for form, layout in itertools.product(forms, formats):
+        form = form.to(device, dtype)
+        images = torch.randn(shape, device=device, dtype=dtype)
+        if layout is not None:
+            form, images = form.to(memory_format=layout), images.to(memory_format=layout)
+        images.requires_grad_(inner)
+        gradient = torch.randn_like(form(images))
+
+        def both(form=form, images=images, gradient=gradient) -> None:
+            form.zero_grad()
+            images.grad = None
+            form(images).backward(gradient)
+
+        best.append(fastest(both, device))
+    return min(best)
+
+
+def copy_bandwidth(device: str, size: int = 1 << 28) -> float:
+    """Bytes a second, read and written, of a copy of 256 MB."""
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * size / fastest(lambda: target.copy_(source), torch.device(device))
+
+
+def fastest(action: Callable[[], Any], device: torch.device, repeats: int = 7) -> float:
+    """The fewest seconds of some repeats, after two that are not counted."""
+    seconds = []
+    for _ in range(repeats + 2):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[2:])
+
+
+def compare_choices(cell: tuple, data: Path, device: str, options: argparse.Namespace) -> None:
+    """Print images/s of each layout, compiled or not, taking turns in one process."""
+    specification, images = specify(cell, options.threads, compile=False), open_images(data)
+    chosen = choose_computation(specification, device)
+    layouts = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+    loops = {}
+    for (name, layout), compiled in itertools.product(layouts.items(), (False, True)):
+        if compiled and not can_compile(device):
+            continue
+        computation = dataclasses.replace(chosen, memory_format=layout, compiled=compiled)
+        label = f"{name}{', compiled' if compiled else ''}"
+        loops[label] = OurLoop(specification, images, computation)
+        loops[label].train(3)
+    steps = max(2, round(TURN_SECONDS * timed(next(iter(loops.values())), 3) / BATCH))
+    rates = {label: [] for label in loops}
+    for _ in range(options.repeats):
+        for label, loop in loops.items():
+            rates[label].append(timed(loop, steps))
+    texts = [f"{label} {statistics.median(values):.0f}" for label, values in rates.items()]
+    print(" ".join((*cell,)), "|", "; ".join(texts), "images/s", flush=True)
+    torch._dynamo.reset()
+    del loops
+    gc.collect()
+
+
+def print_row(row: dict[str, Any], header: bool) -> None:
+    """A line of the table on the screen."""
+    if header:
+        print(
+            f"{row['device_name']}, torch {row['torch']}, {row['threads']} threads, batch {BATCH}; "
+            "images/s: median [quartiles]"
+        )
+    print(
+        f"{row['precision']:8} {row['model']:8} {row['norm']:6} "
+        f"ours {row['images_per_second']:7.0f} [{row['low']:.0f}, {row['high']:.0f}]  "
+        f"plain {row['plain_images_per_second']:6.0f} "
+        f"[{row['plain_low']:.0f}, {row['plain_high']:.0f}]  "
+        f"ratio {row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]  "
+        f"{row['share_of_bound']:.0%} of the bound {row['bound_images_per_second']:.0f}",
+        flush=True,
+    )
+
+
+def write_csv(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Write the rows of one precision; say their geometric mean ratio."""
+    first = rows[0]
+    device = re.sub(r"[^a-z0-9]+", "-", first["device_name"].lower()).strip("-")
+    name = f"training_speed-{device}-{first['threads']}threads-{first['precision']}"
+    path = folder / f"{name}-torch{first['torch']}.csv"
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            cells = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
+            writer.writerow(cells)
+    ratio = statistics.geometric_mean(row["ratio"] for row in rows)
+    print(f"{first['precision']}: geometric mean of the ratios {ratio:.2f}; wrote {path}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,217 @@
+"""A step of training: the fast forms against the plain ones, bit for bit or to rounding."""
+
+import contextlib
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import conv2d, cross_entropy
+
+from conftest import small_run
+from normres import steps
+from normres.devices import Computation, choose_computation
+from normres.layers import SmallMapConv2d
+from normres.steps import GraphedStep
+from normres.training import TrainingRun
+
+MODELS = ["convnet", "vgg11", "resnet", "plainnet"]
+NORMS = ["none", "batch", "group"]
+BATCHES = [slice(0, 16), slice(16, 32), slice(32, 42)]  # the last one is shorter
+
+
+def begin(images, model, norm, **options):
+    specification = small_run(model, norm, normalize="half", **options)
+    run = TrainingRun(specification, images, choose_computation(specification, "cpu"))
+    run.working.module.train()
+    return run
+
+
+def step_all(run):
+    torch.manual_seed(0)  # dropout
+    return [float(run.step(torch.arange(58)[batch])) for batch in BATCHES]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("model", MODELS)
+def test_bfloat16_copies_give_the_bytes_of_autocast(digits, monkeypatch, model, norm):
+    """The reference casts every weight in every pass. Dense products are left out: they sum the
+    gradient of a weight in the type of the weight."""
+    monkeypatch.setattr(Computation, "dense_products", False)
+    run, reference = (begin(digits, model, norm, precision="bfloat16") for _ in range(2))
+    network = reference.network.train()
+    torch.manual_seed(0)
+    expected = []
+    for batch in BATCHES:
+        images, labels = reference.sets["train"].batch(torch.arange(58)[batch])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(images)
+        loss = cross_entropy(logits, labels)
+        reference.optimizer.zero_grad()
+        loss.backward()
+        reference.optimizer.step()
+        expected.append(float(loss.detach()))
+    assert step_all(run) == expected
+    weights = run.weights()
+    assert all(torch.equal(value, weights[name]) for name, value in reference.weights().items())
+
+
+@pytest.mark.parametrize("precision, tolerance", [("float32", 1e-4), ("bfloat16", 3e-2)])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("model", MODELS)
+def test_first_losses_are_those_of_plain_layers(digits, model, norm, precision, tolerance):
+    """float32, contiguous, nn.Conv2d, SGD written out; small steps, since rounding grows in large
+    ones (ResNet sums over pixels)."""
+    options = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 1e-7}
+    run = begin(digits, model, norm, precision=precision, **options)
+    plain = begin(digits, model, norm, **options)
+    network = plain.network.to(memory_format=torch.contiguous_format).train()
+    torch.manual_seed(0)
+    expected = []
+    for batch in BATCHES:
+        images, labels = plain.sets["train"].batch(torch.arange(58)[batch])
+        loss = cross_entropy(network(images.contiguous()), labels)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter -= options["learning_rate"] * gradient
+        expected.append(float(loss.detach()))
+    assert step_all(run) == pytest.approx(expected, rel=tolerance)
+
+
+def test_the_float32_weights_take_steps_too_small_for_bfloat16(digits):
+    """A bfloat16 weight of 0.1 cannot move by less than 0.0002; hundreds of small steps can."""
+    run = begin(digits, "convnet", "none", precision="bfloat16", learning_rate=1e-6)
+    before = {name: value.clone() for name, value in run.weights().items()}
+    step_all(run)
+    moved = [not torch.equal(value, before[name]) for name, value in run.weights().items()]
+    assert all(moved)
+    rounded = dict(run.working.module.named_parameters())
+    assert rounded["features.0.weight"].dtype == torch.bfloat16
+    for name, value in run.network.named_parameters():
+        assert torch.equal(rounded[name], value.to(rounded[name].dtype)), name
+
+
+def test_what_is_shared_stays_shared(digits):
+    """Norms, their running statistics and the classifier are float32 and exist once."""
+    run = begin(digits, "resnet", "batch", precision="bfloat16")
+    once, copied = dict(run.network.named_parameters()), dict(run.working.module.named_parameters())
+    assert {name for name in once if once[name] is copied[name]} == {
+        name for name in once if "norm" in name or "classifier" in name or "shortcut.1" in name
+    }
+    buffers = dict(run.working.module.named_buffers())
+    assert all(value is buffers[name] for name, value in run.network.named_buffers())
+    whole = begin(digits, "resnet", "batch")
+    theirs = dict(whole.working.module.named_parameters())
+    assert all(value is theirs[name] for name, value in whole.network.named_parameters())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_small_maps_are_convolved_as_others(side, bias):
+    torch.manual_seed(0)
+    small = SmallMapConv2d(5, 7, 3, padding=1, bias=bias).double()
+    images = torch.randn(4, 5, side, side, dtype=torch.float64, requires_grad=True)
+    expected = conv2d(images, small.weight, small.bias, padding=1)
+    output = small(images)
+    torch.testing.assert_close(output, expected)
+    inputs = [images, *small.parameters()]
+    pull = torch.randn_like(expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(output, inputs, pull),
+        torch.autograd.grad(expected, inputs, pull),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "other", [{"stride": 2}, {"padding": 0}, {"dilation": 2}, {"groups": 4}, {"kernel_size": 1}]
+)
+def test_other_convolutions_stay_what_they_are(other):
+    options = {"kernel_size": 3, "padding": 1} | other
+    assert not SmallMapConv2d.fits(nn.Conv2d(4, 4, **options))
+    assert SmallMapConv2d.fits(nn.Conv2d(4, 4, 3, padding=1))
+
+
+class RecordedGraph:
+    """A CUDA graph's part, played on the CPU: what is captured is run, and run again at replay."""
+
+    def __init__(self):
+        self.action = None
+
+    def pool(self):
+        return self
+
+    def replay(self):
+        self.action()
+
+
+@pytest.fixture
+def graphs_on_the_cpu(monkeypatch):
+    """Let GraphedStep capture on the CPU, so that what it does around a capture can be tested."""
+    captured = []
+
+    @contextlib.contextmanager
+    def graph(recorded, pool):
+        captured.append(pool)
+        yield
+
+    class Stream:
+        def __init__(self, device=None):
+            pass
+
+        def wait_stream(self, other):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", RecordedGraph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    capture = GraphedStep._capture
+
+    def record(self, positions):
+        recorded, input_positions, loss = capture(self, positions)
+
+        def replay():
+            loss.copy_(steps.Step.__call__(self, input_positions))
+
+        recorded.action = replay
+        return recorded, input_positions, loss
+
+    monkeypatch.setattr(GraphedStep, "_capture", record)
+    return captured
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_a_capture_changes_is_undone(digits, graphs_on_the_cpu, precision, optimizer):
+    """Warm-ups for both batch sizes, the second in the midst of training; dropout, running
+    statistics and the optimiser's moments come out as without them."""
+    specification = small_run("vgg11", "batch", precision=precision, optimizer=optimizer)
+    eager = choose_computation(specification, "cpu")
+    ends = []
+    for graphed in (False, True):
+        computation = dataclasses.replace(eager, graphed=graphed)
+        run = TrainingRun(specification, digits, computation)
+        list(run.train())
+        ends.append((run.weights(), [row["train_loss"] for row in run.history]))
+    assert len(graphs_on_the_cpu) == 2  # 16 and 10 images
+    assert graphs_on_the_cpu[0] is None and graphs_on_the_cpu[1] is not None  # one pool of memory
+    assert ends[0][1] == ends[1][1]
+    assert all(torch.equal(value, ends[1][0][name]) for name, value in ends[0][0].items())
+
+
+def test_a_state_begun_without_graphs_goes_on_with_them(digits, graphs_on_the_cpu):
+    specification = small_run("convnet", "batch", epochs=3)
+    eager = choose_computation(specification, "cpu")
+    whole = TrainingRun(specification, digits, eager)
+    rows = list(whole.train())
+    first = TrainingRun({**specification, "epochs": 1}, digits, eager)
+    list(first.train())
+    second = TrainingRun(specification, digits, dataclasses.replace(eager, graphed=True))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert [row["train_loss"] for row in second.train()] == [row["train_loss"] for row in rows[2:]]
+    assert all(group["capturable"] for group in second.optimizer.param_groups)
