@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
+
 from normres.errors import run_command
 from normres.files import replacing
 from normres.history import read_history

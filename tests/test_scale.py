@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from conftest import PROJECT
 from normres.config import read_config
@@ -133,6 +134,19 @@ def test_only_some_of_many_runs_in_training_are_shown(ten_thousand, tmp_path, mo
     monkeypatch.setattr(display, "_training", lambda: states)
     assert display._line().count("epoch 1/5") == 12
     assert display._line().endswith("; and 28 more in training")
+
+
+@pytest.mark.parametrize("dryrun", [True, False])
+def test_a_dry_run_leaves_the_progress_of_runs_in_training(tmp_path, monkeypatch, dryrun):
+    monkeypatch.chdir(tmp_path)
+    file = Path("results/many/logs/convnet/none/seed0.progress.json")
+    file.parent.mkdir(parents=True)
+    file.touch()
+    display = Display(SimpleNamespace(nodes=None, cores=8, dryrun=dryrun), pipeline(1))
+    wildcards = {"study": "many", "run": "convnet/none/seed0"}
+    event = {"event": LogEvent.JOB_INFO, "jobid": 1}
+    display.emit(SimpleNamespace(**event, rule_name="train", wildcards=wildcards))
+    assert file.exists() == dryrun
 
 
 @pytest.mark.slow
