@@ -66,6 +66,8 @@ rule data:
 
 
 onstart:
+    gc.freeze()  # the graph stays until the end
+    gc.enable()
     workplace.start(workflow)
     pipeline.note_attempts(workflow)
     display.start()

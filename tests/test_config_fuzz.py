@@ -7,6 +7,8 @@ as it is there; then each is broken in random places with values that hurt elsew
 import datetime
 import re
 from copy import deepcopy
+from itertools import chain
+from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import pytest
@@ -206,7 +208,8 @@ def verdict(config):
 
 def check_paths(pipeline):
     """No file of a configuration that is accepted lies outside results/, or needs quotes."""
-    for path in pipeline.deliverables(None):
+    collected = [pipeline.run_files(SimpleNamespace(study=name)) for name in pipeline.studies]
+    for path in chain(pipeline.deliverables(None), *collected):
         assert re.fullmatch(r"results(/[\w.+=-]+)+", path, re.ASCII), path
         parts = path.split("/")
         assert ".." not in parts and max(map(len, parts)) < 200, path

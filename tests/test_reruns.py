@@ -7,6 +7,7 @@ import time
 import pytest
 
 from conftest import PROJECT, read_history, read_record
+from normres.grid import RUN_FILES
 from snakemake_project import TINY, Project
 
 FIGURES = 6
@@ -180,6 +181,12 @@ def test_a_deleted_run_is_linked_again_not_trained(project):
     assert project.planned() == {"train": 1, **AGGREGATION, "verdict": 1}
     project.run()
     assert read_record(run) == before
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_a_deleted_file_of_a_run(project, name):
+    (project.results() / "runs" / "resnet" / "batch" / "seed1" / name).unlink()
+    assert project.planned() == {"train": 1, **AGGREGATION, "verdict": 1}
 
 
 def test_lost_records_of_snakemake_are_nothing_by_themselves(project):

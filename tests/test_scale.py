@@ -3,27 +3,25 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from conftest import PROJECT
 from normres.config import read_config
 from normres.errors import InputError
+from normres.grid import RUN_FILES
 from normres.pipeline import Pipeline
 from normres.progress import Display
+from project_copy import LARGE_GRID
 
-MANY = {
-    "dataset": "digits",
-    "models": ["convnet", "vgg11", "resnet", "plainnet"],
-    "norms": ["none", "batch", "group", "layer", "instance"],
-    "learning_rate": [1e-4, 2e-4, 3e-4, 4e-4, 5e-4],
-    "epochs": 5,
-}
+RUN = "results/many/runs/resnet/batch/learning_rate=0.0001/seed9/"
 
 
 def pipeline(seeds, **changes):
-    study = {**MANY, "seeds": list(range(seeds)), **changes}
+    study = {**LARGE_GRID, "seeds": list(range(seeds)), **changes}
     return Pipeline(read_config({"study": "many", "studies": {"many": study}}))
 
 
@@ -52,16 +50,50 @@ def test_command_lines_do_not_grow_with_runs(ten_thousand):
     assert names[0] == names[1] < 2000
 
 
-def test_each_file_of_a_run_is_asked_for_once(ten_thousand):
+def asked_for(pipeline):
+    """What targets and collect_runs ask for of one run."""
+    asked = pipeline.deliverables(None) + pipeline.run_files(SimpleNamespace(study="many"))
+    return sorted(path.removeprefix(RUN) for path in asked if path.startswith(RUN))
+
+
+def test_a_run_that_is_not_there_is_asked_for_by_what_collects_it(
+    ten_thousand, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert asked_for(ten_thousand) == ["history.csv", "run.json"]
     asked = ten_thousand.deliverables(None) + ten_thousand.run_files(SimpleNamespace(study="many"))
-    assert len(asked) == len(set(asked))
-    run = "results/many/runs/resnet/batch/learning_rate=0.0001/seed9/"
-    assert sorted(path.removeprefix(run) for path in asked if path.startswith(run)) == [
-        "history.csv",
-        "model.pt",
-        "run.json",
-        "test_logits.npy",
-    ]
+    assert len(asked) == len(set(asked)) < 2 * 10_000 + 100
+
+
+def test_every_lost_file_of_a_run_is_asked_for(ten_thousand, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(RUN).mkdir(parents=True)
+    for name in RUN_FILES:
+        Path(RUN, name).touch()
+    assert asked_for(ten_thousand) == ["history.csv", "run.json"]
+    for name in RUN_FILES:
+        Path(RUN, name).unlink()
+        assert asked_for(ten_thousand) == sorted(["history.csv", "run.json", name])
+        Path(RUN, name).touch()
+
+
+def test_a_lost_run_is_asked_for_where_the_runs_are_collected(ten_thousand, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("results/many").mkdir(parents=True)
+    for name in ("curves.csv", "runs.csv"):
+        assert asked_for(ten_thousand) == ["history.csv", "run.json"]
+        Path("results/many", name).touch()
+    assert asked_for(ten_thousand) == sorted([*RUN_FILES, "history.csv", "run.json"])
+
+
+def test_what_is_the_same_for_all_runs_is_no_function(ten_thousand):
+    assert ten_thousand.constant(ten_thousand.run_threads) == 1
+    assert ten_thousand.constant(ten_thousand.dataset_file) == "results/data/digits/dataset.json"
+    mixed = pipeline(2, cpu_threads=[1, 2], learning_rate=1e-4)
+    assert mixed.constant(mixed.run_threads) == mixed.run_threads
+    for run in ("cpu_threads=1/seed0", "cpu_threads=2/seed1"):
+        wildcards = SimpleNamespace(study="many", run=f"convnet/none/{run}")
+        assert mixed.run_threads(wildcards) == int(run.split("/")[0][-1])
 
 
 def test_more_networks_than_a_command_line_holds_are_refused_in_one_line():
@@ -104,11 +136,34 @@ def test_only_some_of_many_runs_in_training_are_shown(ten_thousand, tmp_path, mo
     assert display._line().endswith("; and 28 more in training")
 
 
+@pytest.mark.parametrize("dryrun", [True, False])
+def test_a_dry_run_leaves_the_progress_of_runs_in_training(tmp_path, monkeypatch, dryrun):
+    monkeypatch.chdir(tmp_path)
+    file = Path("results/many/logs/convnet/none/seed0.progress.json")
+    file.parent.mkdir(parents=True)
+    file.touch()
+    display = Display(SimpleNamespace(nodes=None, cores=8, dryrun=dryrun), pipeline(1))
+    wildcards = {"study": "many", "run": "convnet/none/seed0"}
+    event = {"event": LogEvent.JOB_INFO, "jobid": 1}
+    display.emit(SimpleNamespace(**event, rule_name="train", wildcards=wildcards))
+    assert file.exists() == dryrun
+
+
 @pytest.mark.slow
-def test_the_benchmark_of_bookkeeping(tmp_path):
-    out = tmp_path / "bookkeeping.csv"
-    command = [sys.executable, str(PROJECT / "benchmarks" / "bookkeeping.py")]
-    subprocess.run([*command, "--seeds", "1", "--repeats", "1", "--out", str(out)], check=True)
-    text = out.read_text()
+def test_the_benchmark_of_large_studies(tmp_path):
+    text = measured(tmp_path / "many.csv", "--seeds", "1")
     for step in ("dry run, nothing there", "all jobs", "collect_runs", "reset_runs", "clean_store"):
         assert step in text
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_what_a_person_waits_for(tmp_path):
+    rows = measured(tmp_path / "overhead.csv").splitlines()
+    assert len(rows) == 6 and rows[0].startswith("step,n,median,minimum,maximum,goal,met")
+
+
+def measured(out, *arguments):
+    """What benchmarks/pipeline_overhead.py writes."""
+    command = [sys.executable, str(PROJECT / "benchmarks" / "pipeline_overhead.py"), *arguments]
+    subprocess.run([*command, "--repeats", "1", "--out", str(out)], check=True)
+    return out.read_text()

@@ -6,8 +6,8 @@
 
 rule train:
     input:
-        arrays=ancient(pipeline.array_files),
-        description=pipeline.dataset_file,
+        arrays=ancient(pipeline.constant(pipeline.array_files)),
+        description=pipeline.constant(pipeline.dataset_file),
     output:
         history="results/{study}/runs/{run}/history.csv",
         record="results/{study}/runs/{run}/run.json",
@@ -17,7 +17,7 @@ rule train:
         "results/{study}/logs/{run}.log",
     conda:
         "../../envs/pytorch.yaml"
-    threads: pipeline.run_threads
+    threads: pipeline.constant(pipeline.run_threads)
     resources:
         mem_mb=4000,
         gpu=pipeline.run_gpus,

@@ -19,8 +19,8 @@ from normres.validation import check_name, show
 MOST_RUNS = 100_000
 
 # What a run leaves behind.
-WEIGHTS = "model.pt"
-RUN_FILES = ("history.csv", "run.json", WEIGHTS, "test_logits.npy")
+HISTORY, RECORD, WEIGHTS, LOGITS = "history.csv", "run.json", "model.pt", "test_logits.npy"
+RUN_FILES = (HISTORY, RECORD, WEIGHTS, LOGITS)
 
 
 @dataclass(frozen=True)

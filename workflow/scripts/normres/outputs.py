@@ -1,6 +1,5 @@
 """The four files that a run leaves behind: history.csv, run.json, model.pt, test_logits.npy."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from normres.environment import EXACT
-from normres.errors import InputError
 from normres.files import (
     file_checksum,
     link_or_copy,
@@ -20,13 +17,12 @@ from normres.files import (
     replacing,
     write_json,
 )
-from normres.grid import RUN_FILES, WEIGHTS
+from normres.grid import HISTORY, LOGITS, RECORD, RUN_FILES, WEIGHTS
 from normres.history import Row, best_epoch, is_diverged, read_history, write_history
+from normres.tensors import save_tensors
 
 if TYPE_CHECKING:
     from normres.training import TrainingRun
-
-HISTORY, RECORD, _, LOGITS = RUN_FILES
 
 
 def write_outputs(
@@ -110,29 +106,6 @@ def write_failure(folder: Path, plan: Mapping[str, Any], reason: str) -> None:
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write run.json with its own checksum; last of a run's files, since it holds theirs."""
     write_json(folder / RECORD, {**record, "checksum": record_checksum(record)})
-
-
-def are_whole(folder: Path) -> bool:
-    """Whether `folder` holds a run's files as they were written."""
-    try:
-        record = read_json(folder / RECORD)
-        files = record["files"]
-        return record["checksum"] == record_checksum(record) and all(
-            file_checksum(folder / name) == files[name] for name in RUN_FILES if name != RECORD
-        )
-    except (InputError, KeyError, TypeError, FileNotFoundError):
-        return False
-
-
-def save_tensors(value: Any, path: str | Path) -> None:
-    """Save tensors so that the bytes depend on them alone.
-
-    torch.save names the archive's root after the file it writes to; a buffer has no name.
-    """
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
 
 
 def finite(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from normres import catalog, fingerprint
@@ -47,7 +48,6 @@ TABLES = (
     "summary.tex",
 )
 COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
-UNCOLLECTED = tuple(name for name in RUN_FILES if name not in COLLECTED)
 LONGEST_ARGUMENT = 100_000  # bytes; Linux allows 131,072 for a whole shell command
 REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.schema.yaml")
 
@@ -137,6 +137,20 @@ class Pipeline:
         gpus = len(visible_gpus()) if limit is None else limit
         workflow.register_resource("gpu", gpus * self.config.runs_per_gpu)
 
+    def constant(self, function: Callable[[Any], Any]) -> Any:
+        """What `function` returns where that is the same for every run, else `function`.
+
+        Snakemake inspects and calls a function several times for each job, of which there may be
+        thousands.
+        """
+        values = [
+            function(SimpleNamespace(study=name, run=run.name))
+            for name, study in self.studies.items()
+            for run in study.runs
+            if run.seed == study.seeds[0]  # seeds share what a configuration asks for
+        ]
+        return values[0] if all(value == values[0] for value in values) else function
+
     @cached_property
     def failures(self) -> dict[tuple[str, str], int]:
         """How often each run has failed so far: a number more makes the next call try it again."""
@@ -164,7 +178,8 @@ class Pipeline:
         """CPU threads of a run."""
         return self.runs[wildcards.study, wildcards.run].specification["cpu_threads"]
 
-    def run_gpus(self, wildcards) -> int:
+    @property
+    def run_gpus(self) -> int:
         """GPUs of a run; Snakemake makes it 0 where its limit `gpu` is 0."""
         return 0 if self.config.device == "cpu" else 1
 
@@ -297,15 +312,32 @@ class Pipeline:
         files = []
         for study in self.studies.values():
             folder = RESULTS / study.name
-            # The other files of a run are inputs of collect_runs: for thousands of runs, every
-            # file that is not listed twice counts.
-            files += [
-                f"{folder}/runs/{run.name}/{name}" for run in study.runs for name in UNCOLLECTED
-            ]
+            files += self._lost_files(study)
             files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
             files += self.figure_files(study.name)
             files += [self.definition_file(study.name), self.networks_file(study.name)]
         return files
+
+    def _lost_files(self, study: Study) -> list[str]:
+        """Files of runs that are not there, unless collect_runs asks for the run anyhow.
+
+        With thousands of runs, every file that a target lists costs Snakemake time; those that are
+        there need not be made.
+        """
+        folder = RESULTS / study.name
+        collected = all((folder / name).exists() for name in ("curves.csv", "runs.csv"))
+        lost = []
+        for run in study.runs:
+            place = f"{folder}/runs/{run.name}"
+            try:
+                with os.scandir(place) as entries:
+                    there = {entry.name for entry in entries}
+            except OSError:  # not there
+                if not collected:
+                    continue
+                there = set()
+            lost += [f"{place}/{name}" for name in RUN_FILES if name not in there]
+        return lost
 
 
 def list_networks(study: Study) -> dict[str, Any]:

@@ -79,7 +79,8 @@ class Display(logging.Handler):
             self._plan(record.stats)
         elif event == LogEvent.JOB_INFO:
             self.jobs[record.jobid] = record
-            if record.rule_name == "train":  # forget how far an earlier attempt was
+            # Forget how far an earlier attempt was; a dry run says JOB_INFO, too.
+            if record.rule_name == "train" and not self.workflow.dryrun:
                 self._progress_file(record).unlink(missing_ok=True)
         elif event == LogEvent.JOB_FINISHED:
             self._finish(record.job_id)

@@ -13,24 +13,19 @@ trained is linked. Locks are the kernel's (flock): they end with the process, ho
 """
 
 import hashlib
-import io
 import json
 import os
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from normres.errors import InputError
-from normres.files import link_or_copy, read_json, replacing
-from normres.grid import RUN_FILES, WEIGHTS
+from normres.files import file_checksum, link_or_copy, read_json, record_checksum, replacing
+from normres.grid import RECORD, RUN_FILES, WEIGHTS
 from normres.locks import try_lock
-from normres.outputs import RECORD, are_whole, save_tensors
 
 STATE, LOCK = "state.pt", "lock"
 WAIT_SECONDS = 0.5  # between two looks whether a lock is free
@@ -109,6 +104,8 @@ class StoredRun:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep `state`, replacing the earlier one."""
+        from normres.tensors import save_tensors  # here, since it imports torch: see below
+
         save_tensors({"key": self.key, **state}, self.state_file)
 
     def load_state(self) -> dict[str, Any] | None:
@@ -116,6 +113,9 @@ class StoredRun:
 
         A file that is not a whole state of this run is said, and kept aside as state.unreadable.
         """
+        # Torch takes seconds to import; what looks after the store (housekeeping.py) needs none.
+        from normres.tensors import read_tensors
+
         try:
             content = self.state_file.read_bytes()
         except FileNotFoundError:
@@ -190,16 +190,16 @@ def list_states(store: Path) -> list[tuple[float, int, StoredRun]]:
     return sorted(states, key=lambda state: state[:2])
 
 
-def read_tensors(content: bytes) -> Any:
-    """What `save_tensors` wrote, on the CPU; raises where a single bit of it has changed.
-
-    torch.load itself does not compare the archive's checksums.
-    """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"checksum of {damaged} differs")
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+def are_whole(folder: Path) -> bool:
+    """Whether `folder` holds a run's files as they were written."""
+    try:
+        record = read_json(folder / RECORD)
+        files = record["files"]
+        return record["checksum"] == record_checksum(record) and all(
+            file_checksum(folder / name) == files[name] for name in RUN_FILES if name != RECORD
+        )
+    except (InputError, KeyError, TypeError, FileNotFoundError):
+        return False
 
 
 def link_outputs(source: Path, target: Path) -> None:
