@@ -204,7 +204,6 @@ def spread(name: str, prefix: str, values: list[float]) -> dict[str, float]:
 
 def bound(cell: tuple, data: Path, device: str, threads: int) -> tuple[float, float]:
     """Seconds that a step needs at least on this machine, and its copy bandwidth in bytes/s."""
-    precision, model, norm = cell
     computation = choose_computation(specify(cell, threads), device)
     network, inputs = (
         TrainingRun(specify(cell, threads), open_images(data), computation).network,
@@ -215,7 +214,7 @@ def bound(cell: tuple, data: Path, device: str, threads: int) -> tuple[float, fl
             module.register_forward_hook(lambda m, given, _: inputs.update({m: given[0].shape}))
     network.eval()(torch.zeros(BATCH, 3, 32, 32, device=device))
     first = next(iter(inputs))
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    dtype = torch.bfloat16 if computation.precision == "bfloat16" else torch.float32
     seconds = 0.0
     timings: dict[tuple, float] = {}  # equal layers are timed once
     for module, shape in inputs.items():

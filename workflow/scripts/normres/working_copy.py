@@ -18,9 +18,9 @@ class WorkingCopy:
     """A copy of `network` to compute with.
 
     `module` shares every parameter and buffer with `network`, but for those that autocast would
-    cast, where `precision` is "bfloat16": these are rounded copies. `update_gradients` must be called
-    between the backward pass and the optimiser's step, `refresh` after the step and whenever the
-    weights of `network` were changed otherwise.
+    cast, where `precision` is "bfloat16": these are rounded copies. `update_gradients` must be
+    called between the backward pass and the optimiser's step, `refresh` after the step and whenever
+    the weights of `network` were changed otherwise.
     """
 
     def __init__(self, network: nn.Module, precision: str):
