@@ -1,0 +1,124 @@
+"""Whether training by this project's fast step ends where the plain loop ends.
+
+    python benchmarks/equivalence.py --models convnet --seeds 0 1 2 3 4 5
+
+For each network, norm and precision, every seed is trained twice from the same initial weights: by
+this project, and by the loop of plain_loop.py in float32. Two one-sided t tests (TOST, paired over
+seeds) then ask whether the mean difference in final test accuracy lies within --margin points.
+Prints a line a configuration and writes equivalence.csv to --out.
+"""
+
+import argparse
+import itertools
+import math
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from statsmodels.stats.weightstats import ttost_paired
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
+
+import prepare_data
+from normres.devices import choose_computation, choose_device
+from normres.environment import describe
+from normres.errors import run_command
+from normres.files import write_text
+from normres.images import Images, open_images
+from normres.options import resolve
+from normres.training import TrainingRun
+from plain_loop import PlainLoop
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    device = choose_device(arguments.device, None)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        data = arguments.data or Path(folder) / "digits"
+        if arguments.data is None:
+            prepare_data.main(["--dataset", "digits", "--out", str(data)])
+        images = open_images(data)
+        for model, norm in itertools.product(arguments.models, arguments.norms):
+            rows += compare(model, norm, images, device, arguments)
+    path = arguments.out / "equivalence.csv"
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+    print(f"wrote {path}")
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    summary, _, details = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["convnet", "vgg11", "resnet"])
+    parser.add_argument("--norms", nargs="+", default=["none", "batch", "group"])
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(6)))
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=20)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--margin", type=float, default=1.0, help="points of accuracy")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--data", type=Path, help="folder made by prepare_data.py [digits]")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder for the csv file")
+    return parser.parse_args(argv)
+
+
+def compare(
+    model: str, norm: str, images: Images, device: str, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """A row a precision: the accuracies in percent, and the test of their difference."""
+    given = {"batch_size": options.batch_size, "learning_rate": options.learning_rate}
+    given |= {"normalize": "half", "cpu_threads": options.threads, "compile": False}
+    plain, ours = [], {precision: [] for precision in options.precisions}
+    for seed in options.seeds:
+        for precision, accuracies in ours.items():
+            given["precision"] = precision
+            specification = resolve(model, norm, seed, options.epochs, given)
+            computation = choose_computation(specification, device)
+            run = TrainingRun(specification, images, computation)
+            *_, last = run.train()
+            accuracies.append(100 * last["test_accuracy"])
+        torch.manual_seed(seed)
+        loop = PlainLoop(specification, images, device)
+        loop.train(options.epochs * math.ceil(images.n_train / options.batch_size))
+        plain.append(100 * loop.accuracy())
+    facts = describe(computation)
+    rows = []
+    for precision, accuracies in ours.items():
+        row = {"model": model, "norm": norm, "precision": precision, "epochs": options.epochs}
+        row |= {"ours_mean": np.mean(accuracies), "plain_mean": np.mean(plain)}
+        row |= test(np.array(accuracies), np.array(plain), options.margin)
+        row |= {key: facts[key] for key in ("device_name", "cpu_threads", "torch")}
+        rows.append(row)
+        print(
+            f"{model} {norm} {precision}: ours {row['ours_mean']:.2f} %, "
+            f"plain {row['plain_mean']:.2f} %, difference {row['difference']:+.2f} points "
+            f"[{row['low']:+.2f}, {row['high']:+.2f}] (90 %), n = {row['n']}, "
+            f"TOST within {options.margin:g}: p = {row['p']:.2g}",
+            flush=True,
+        )
+    return rows
+
+
+def test(ours: np.ndarray, plain: np.ndarray, margin: float) -> dict[str, float]:
+    """Paired difference with its 90 % interval, which lies within the margin where p < 0.05."""
+    differences = ours - plain
+    mean, error = differences.mean(), stats.sem(differences)
+    half = stats.t.ppf(0.95, len(ours) - 1) * error
+    p = ttost_paired(ours, plain, -margin, margin)[0] if error > 0 else float(abs(mean) >= margin)
+    values = {"difference": mean, "low": mean - half, "high": mean + half}
+    return values | {"n": len(ours), "margin": margin, "p": p}
+
+
+if __name__ == "__main__":
+    run_command(main)
