@@ -5,11 +5,11 @@
     python benchmarks/training_speed.py --choices                    each layout, compiled or not
 
 For each network, norm and precision, two processes take turns: one trains by this project's step,
-one by the loop of plain_loop.py (in float32, PyTorch's default). Only one computes at a time, so both
-meet the same machine, and each ratio is of two neighbours in time. The bound is what the machine
-needs for the convolutions and linear layers of the network alone, each by itself and in its fastest
-layout, with the optimiser's reads and writes at the speed of a copy: all else, norms, ReLU, pooling,
-the batch, would have to be free.
+one by the loop of plain_loop.py (in float32, PyTorch's default). Only one computes at a time, so
+both meet the same machine, and each ratio is of two neighbours in time. The bound is what the
+machine needs for the convolutions and linear layers of the network alone, each by itself and in
+its fastest layout, with the optimiser's reads and writes at the speed of a copy: all else, norms,
+ReLU, pooling, the batch, would have to be free.
 
 Prints a table and writes training_speed-DEVICE-PRECISION-VERSION.csv to --out: images/s as the
 median over the repeats with quartiles. With --choices, compares the ways in which a network can be

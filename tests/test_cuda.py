@@ -1,0 +1,80 @@
+"""What only a GPU can show: graphs, compilation and resumption there."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from conftest import small_run
+from normres.devices import choose_computation
+from normres.training import TrainingRun
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+NETWORKS = [(m, n) for m in ("convnet", "vgg11", "resnet") for n in ("none", "batch", "group")]
+
+
+def train(specification, images, **changes):
+    computation = dataclasses.replace(choose_computation(specification, "cuda"), **changes)
+    run = TrainingRun(specification, images, computation)
+    list(run.train())
+    return run
+
+
+def assert_same(a, b):
+    weights = b.weights()
+    assert all(torch.equal(value, weights[name]) for name, value in a.weights().items())
+    assert [row["train_loss"] for row in a.history] == [row["train_loss"] for row in b.history]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model, norm", NETWORKS)
+def test_graphs_give_the_bytes_of_single_kernels(digits, model, norm, precision):
+    specification = small_run(model, norm, precision=precision, compile=False)
+    assert_same(train(specification, digits), train(specification, digits, graphed=False))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model, norm", NETWORKS)
+def test_losses_are_those_of_the_cpu(digits, model, norm, precision, compiled):
+    specification = small_run(
+        model, norm, epochs=1, compile=compiled, optimizer="sgd", momentum=0.0, learning_rate=1e-7
+    )
+    expected = TrainingRun(specification, digits, choose_computation(specification, "cpu"))
+    list(expected.train())
+    run = train({**specification, "precision": precision}, digits)
+    assert run.computation.compiled == compiled
+    tolerance = 1e-3 if precision == "float32" else 3e-2
+    # Dropout draws other masks on another device.
+    tolerance = max(tolerance, 3e-2 if model == "vgg11" else 0)
+    assert run.history[1]["train_loss"] == pytest.approx(
+        expected.history[1]["train_loss"], rel=tolerance
+    )
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("model, norm", [("vgg11", "batch"), ("resnet", "group")])
+def test_stopped_within_an_epoch(digits, model, norm, compiled):
+    specification = small_run(model, norm, compile=compiled)
+    whole = train(specification, digits)
+    stopped = TrainingRun(specification, digits, whole.computation)
+
+    def stop():
+        if stopped.progress and stopped.progress.images == 32:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(stopped.train(stop))
+    again = TrainingRun(specification, digits, whole.computation)
+    again.load_state_dict(copy.deepcopy(stopped.state_dict()))
+    list(again.train())
+    assert_same(whole, again)
+
+
+def test_float32_is_not_tf32():
+    choose_computation(small_run(), "cuda")
+    a, b = (torch.randn(512, 512, device="cuda") for _ in range(2))
+    error = (a @ b).double() - a.double() @ b.double()
+    assert float(error.abs().max() / (a.double() @ b.double()).abs().max()) < 1e-5
