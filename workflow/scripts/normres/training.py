@@ -145,15 +145,19 @@ class TrainingRun:
         try:
             while progress.images < len(images):
                 positions = order[progress.images :][: self.specification["batch_size"]]
-                progress.loss_sum += self._step(*images.batch(positions)) * len(positions)
+                progress.loss_sum += self.step(positions) * len(positions)
                 progress.images += len(positions)
                 after_batch()
         finally:
             progress.seconds = before + self._now() - started
             progress.random_states = random_states(device)
 
-    def _step(self, batch: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """One step of the optimiser; returns the mean loss over the batch, on the device."""
+    def step(self, positions: torch.Tensor) -> torch.Tensor:
+        """One step of the optimiser on the training images at `positions` (B,), on the device.
+
+        Returns the mean loss over the batch, on the device. The network must be in training mode.
+        """
+        batch, labels = self.sets["train"].batch(positions)
         with self.computation.autocast():
             logits = self.forward(batch)
         loss = cross_entropy(logits.float(), labels)
