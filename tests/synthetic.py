@@ -82,10 +82,11 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 
 def write_study(folder: Path, name: str, **changes: Any) -> Path:
-    """Write study.json, complexity.csv, timing.csv and .json and all runs of STUDIES[name] to `folder`.
+    """Write study.json, costs, times and all runs of STUDIES[name] to `folder`.
 
-    `changes` replace entries of the study; `untimed` names those of no times ("model/norm"). Status of a run: ok unless `status` names it; "missing"
-    leaves no folder. Returns the path of study.json.
+    `changes` replace entries of the study. Status of a run: ok unless `status` names it; "missing"
+    leaves no folder. `untimed` gives the reason where a "model/norm" has no times. Returns the path
+    of study.json.
     """
     plan = (
         {"axes": {}, "status": {}, "untimed": {}, "reported": [], "lower": 0.0}
@@ -235,8 +236,7 @@ def write_timing(folder: Path, plan: dict[str, Any]) -> None:
     time_training.write_results(
         folder / "timing.csv",
         folder / "timing.json",
-        plan["axes"],
-        timed,
+        {"axes": plan["axes"], "timed": timed},
         results,
         started=datetime(2026, 1, 1, tzinfo=UTC),
         checksum="sha256:0",

@@ -23,7 +23,7 @@ HOLDER = """
 import os, sys, time
 from normres.leases import lease_gpu
 journal = open(os.path.join(os.environ["TMPDIR"], "journal"), "a", buffering=1)
-lease_gpu(int(sys.argv[1]), lambda: print("waits", flush=True))
+lease_gpu(int(sys.argv[1]), lambda: print("waits", flush=True), exclusive="WHOLE" in os.environ)
 gpu = os.environ["CUDA_VISIBLE_DEVICES"]
 journal.write(f"{os.getpid()} takes {gpu}\\n")
 print(gpu, flush=True)
@@ -127,6 +127,48 @@ def replay(journal):
         else:
             holding.pop(int(pid), None)
     return holding, most
+
+
+def test_a_whole_gpu_is_the_free_one(holder):
+    assert said(holder("0,1", runs_per_gpu=2)) == "0"
+    assert said(holder("0,1", runs_per_gpu=2, WHOLE="1")) == "1"
+    assert said(holder("0,1", runs_per_gpu=2)) == "0"
+    assert said(holder("0,1", runs_per_gpu=2, seconds=0)) == "waits"
+
+
+def test_a_whole_gpu_is_had_as_its_runs_end(holder):
+    """Two want GPU 0 whole while runs hold a slot of each; what they wait with blocks nobody."""
+    runs = [holder("0,1", runs_per_gpu=2) for _ in range(3)]
+    assert [said(run) for run in runs] == ["0", "1", "0"]
+    timing = holder("0,1", runs_per_gpu=2, WHOLE="1")  # keeps the free slot of GPU 1
+    assert said(timing) == "waits"
+    other = holder("0,1", runs_per_gpu=2, WHOLE="1")
+    assert said(other) == "waits"
+    late = holder("0,1", runs_per_gpu=2)
+    assert said(late) == "waits"
+    runs[1].kill()
+    assert until_not(timing, "waits") == "1"
+    runs[0].kill()
+    runs[2].kill()
+    got = {until_not(late, "waits")}
+    late.kill()
+    assert got == {"0"} and until_not(other, "waits") == "0"
+
+
+def test_many_whole_gpus_and_slots_are_had_by_all(holder, tmp_path):
+    """12 runs and 6 timings for 2 GPUs of 3 slots: all end, and a timing is alone on its GPU."""
+    chance, journal = random.Random(1), tmp_path / "journal"
+    holders = [
+        holder("a,b", 3, chance.uniform(0.05, 0.3), **({"WHOLE": "1"} if i % 3 == 0 else {}))
+        for i in range(18)
+    ]
+    whole = {process.pid for process in holders[::3]}
+    assert [process.wait(120) for process in holders] == [0] * 18
+    holding: dict[str, set[int]] = {"a": set(), "b": set()}
+    for line in journal.read_text().splitlines():
+        pid, verb, gpu = line.split()
+        holding[gpu] = holding[gpu] | {int(pid)} if verb == "takes" else holding[gpu] - {int(pid)}
+        assert not (holding[gpu] & whole) or len(holding[gpu]) == 1
 
 
 def test_visible_devices_are_honoured(holder):

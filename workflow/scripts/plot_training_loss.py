@@ -39,8 +39,8 @@ def time_note(tables: figures.Tables) -> str:
     if repeats := timing_repeats(summary):
         devices = sorted(summary["timing_device"].dropna().unique())
         note = (
-            "Time: epochs times the seconds of an epoch (training alone, without evaluation), which "
-            f"were measured with nothing else on the device: {', '.join(devices)}; median of "
+            "Time: epochs times the seconds of an epoch (training alone, without evaluation), "
+            f"measured with nothing else on the device ({', '.join(devices)}); median of "
             f"{repeats} repeats (timing.csv)."
         )
     untimed = untimed_configurations(summary, tables.study)

@@ -1,7 +1,8 @@
 """Decide what a timing that ended without a result means: try again, or go on without times.
 
     python workflow/scripts/record_untimed.py --code 1 --attempt 3 --attempts 3 \\
-        --timed results/tiny/.timed-0123456789abcdef.json --log results/tiny/logs/time_training.log \\
+        --timed results/tiny/.timed-0123456789abcdef.json \\
+        --log results/tiny/logs/time_training.log \\
         --out results/tiny/timing.csv --details results/tiny/timing.json \\
         --failures results/tiny/failures/time_training.txt --data results/data/digits
 
@@ -41,13 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     if reason is None:
         return arguments.code
     note_failure(arguments.failures, reason)
-    axes, timed = read_timed(arguments.timed)
-    results = [{"reason": reason, "facts": None, "repeats": []}] * len(timed)
+    listed = read_timed(arguments.timed)
+    results = [{"reason": reason, "facts": None, "repeats": []}] * len(listed["timed"])
     write_results(
         arguments.out,
         arguments.details,
-        axes,
-        timed,
+        listed,
         results,
         started=datetime.now(UTC),
         checksum=read_json(arguments.data / "dataset.json")["checksum"],

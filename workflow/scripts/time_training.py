@@ -7,8 +7,10 @@ Writes timing.csv, a row a configuration and repeat: seconds of a training step 
 the short last batch's (`last_step_seconds`) and of an epoch (its full batches and the last one),
 images a second, seconds of a prediction for 1 and for 128 images (evaluation mode), and the most
 memory that training needs. A configuration without times has one row, which says why. The JSON file
-beside it holds device, precision, versions, batch sizes and calls of each. Nothing else should compute on the
-machine meanwhile: Snakemake gives this command all its cores, or a GPU of its own.
+beside it holds device, precision, versions, batch sizes and calls of each.
+
+Nothing else should compute on the machine meanwhile: Snakemake gives this command all its cores,
+and all of a GPU.
 
 Times rest on random initial weights and a few images: they depend neither on seed nor on epochs.
 """
@@ -42,7 +44,8 @@ SAY_SECONDS = 15  # between two lines about how far it is
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
-    axes, timed = read_timed(arguments.timed) if arguments.timed else by_hand(arguments)
+    listed = read_timed(arguments.timed) if arguments.timed else by_hand(arguments)
+    timed = listed["timed"]
     dataset = read_json(arguments.data / "dataset.json")
     if arguments.device != "cpu" and arguments.gpus != 0:
         lease_gpu(arguments.runs_per_gpu, say_once("no GPU is free of runs"), exclusive=True)
@@ -53,20 +56,19 @@ def main(argv: list[str] | None = None) -> None:
         arguments.data,
         arguments.device,
         arguments.gpus,
-        arguments.repeats,
+        arguments.repeats or listed["repeats"],
         arguments.cores,
         progress.after_turn,
     )
     untimed = [result["reason"] for result in results if result["reason"]]
     for entry, result in zip(timed, results, strict=True):
         if result["reason"]:
-            print(
-                f"not timed: {entry['model']}/{entry['norm']} {entry['axes']}: {result['reason']}"
-            )
+            name = "/".join([entry["model"], entry["norm"], *map(str, entry["axes"].values())])
+            print(f"not timed: {name}: {result['reason']}")
     if untimed and arguments.failures:
         note_failure(arguments.failures, untimed[0])
     details = arguments.details or arguments.out.with_suffix(".json")
-    write_results(arguments.out, details, axes, timed, results, started, dataset["checksum"])
+    write_results(arguments.out, details, listed, results, started, dataset["checksum"])
     took = duration((datetime.now(UTC) - started).total_seconds())
     print(f"{arguments.out}: {len(timed) - len(untimed)} of {len(timed)} timed, in {took}")
 
@@ -81,7 +83,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--details", type=Path, help="JSON to write: what the times rest on [--out with .json]"
     )
-    parser.add_argument("--repeats", type=int, default=10, help="rounds that are counted [10]")
+    parser.add_argument(
+        "--repeats", type=int, help="rounds that are counted [the list's; without one 10]"
+    )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="as for train.py"
     )
@@ -108,12 +112,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if (arguments.timed is None) == (arguments.model is None):
         parser.error("give either --model or --timed")
-    if min(arguments.repeats, arguments.cores) < 1:
+    if min(arguments.repeats or 1, arguments.cores) < 1 or arguments.repeats == 0:
         parser.error("--repeats and --cores are at least 1")
     return arguments
 
 
-def by_hand(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def by_hand(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `read_timed` gives, from --model, --norm and the options; none of these is an axis."""
     given = {name: getattr(arguments, name) for name in option_schemas()}
     given = {name: value for name, value in given.items() if value is not None}
@@ -127,32 +131,33 @@ def by_hand(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[dict[st
         timed.append(entry | {"specification": plan["specification"]})
     if unread := sorted(set(given) - read):
         raise InputError(f"--{unread[0]}: applies to none of these models, norms and optimisers")
-    return {}, timed
+    return {"axes": {}, "repeats": 10, "timed": timed}
 
 
 def write_results(
     table: Path,
     details: Path,
-    axes: Mapping[str, Any],
-    timed: Sequence[Mapping[str, Any]],
+    listed: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     started: datetime,
     checksum: str,
 ) -> None:
     """Write timing.csv, and what the times of each configuration rest on.
 
-    `axes` and `timed` are as timed.read_timed gives them, `results` as timing.measure does, and
-    `checksum` that of the data.
+    `listed` is as timed.read_timed gives it, `results` as timing.measure does, and `checksum` that
+    of the data.
     """
     configurations = [
         {key: entry[key] for key in ("model", "norm", "axes", "specification")}
         | {"reason": result["reason"], **(result["facts"] or {})}
-        for entry, result in zip(timed, results, strict=True)
+        for entry, result in zip(listed["timed"], results, strict=True)
     ]
     times = {"started": started, "finished": datetime.now(UTC)}
     times = {key: value.isoformat(timespec="seconds") for key, value in times.items()}
     write_json(details, {**times, "data": checksum, "configurations": configurations})
-    write_table(pd.DataFrame(timing_rows(axes, timed, results), dtype=object), table)
+    write_table(
+        pd.DataFrame(timing_rows(listed["axes"], listed["timed"], results), dtype=object), table
+    )
 
 
 class Progress:

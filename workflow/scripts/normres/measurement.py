@@ -131,8 +131,8 @@ class Measurement:
         """Seconds of each kind of call, once more."""
         if self.computation.device.type == "cuda":
             # Uncounted: another process had the device. On a CPU it makes no difference: steps of
-            # 22, 119 and 240 ms after the caches were overwritten took within 2.5 % of the next ones
-            # (median of 12; one thread of an AMD EPYC, torch 2.14.1).
+            # 22, 119 and 240 ms took within 2.5 % of the next ones when the caches were overwritten
+            # before (median of 12; one thread of an AMD EPYC, torch 2.14.1).
             self._seconds(STEP, self.calls[STEP])
         return {name: self._seconds(name, calls) for name, calls in self.calls.items()}
 

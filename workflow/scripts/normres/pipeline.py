@@ -82,7 +82,9 @@ class Pipeline:
         self._networks = {
             name: canonical(list_networks(study)) for name, study in self.studies.items()
         }
-        self._timed = {name: list_timed(study) for name, study in self.studies.items()}
+        self._timed = {
+            name: list_timed(study, config.timing_repeats) for name, study in self.studies.items()
+        }
         self.on_this_machine = True  # jobs, and not on a cluster's nodes
         for name in self.studies:
             self._check_length(name)

@@ -4,7 +4,6 @@ Used while Snakemake reads the Snakefile, so nothing here imports torch or panda
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from normres.grid import Study
 from normres.options import UNTIMED_OPTIONS, option_schemas, resolve
 
 
-def list_timed(study: Study) -> dict[str, Any]:
-    """The configurations of a study to time, each option that is not at its default, and the code.
+def list_timed(study: Study, repeats: int) -> dict[str, Any]:
+    """The configurations of a study to time, how often, and the code that is timed.
 
-    Seeds, epochs and UNTIMED_OPTIONS are not in it: nothing is timed anew for them.
+    Each has its options that are not at their defaults. Seeds, epochs and UNTIMED_OPTIONS are not
+    in it: nothing is timed anew for them.
     """
     defaults = {name: option["default"] for name, option in option_schemas().items()}
     timed: dict[str, dict[str, Any]] = {}
@@ -41,6 +41,7 @@ def list_timed(study: Study) -> dict[str, Any]:
             code[pair] = fingerprint.fingerprint("normres.timing", *modules)
     return {
         "study": study.name,
+        "repeats": repeats,
         "axes": axes,
         "timed": [timed[key] for key in sorted(timed)],
         "defaults": {key: defaults[key] for key in sorted(used)},
@@ -49,8 +50,8 @@ def list_timed(study: Study) -> dict[str, Any]:
     }
 
 
-def read_timed(path: str | Path) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
-    """Read a list of `list_timed`: its axes, and each configuration with its `specification`.
+def read_timed(path: str | Path) -> dict[str, Any]:
+    """Read a list of `list_timed`, each configuration with its `specification`.
 
     Raises InputError where it is none. Options that are not timed have their defaults.
     """
@@ -59,6 +60,6 @@ def read_timed(path: str | Path) -> tuple[Mapping[str, Any], list[dict[str, Any]
         for entry in listed["timed"]:
             options = {**entry["options"], **entry["axes"]}
             entry["specification"] = resolve(entry["model"], entry["norm"], 0, 1, options)
-        return listed["axes"], listed["timed"]
+        return {key: listed[key] for key in ("axes", "repeats", "timed")}
     except (KeyError, TypeError):
         raise InputError(f"{path}: not a list of configurations to time") from None
