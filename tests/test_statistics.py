@@ -68,7 +68,7 @@ def test_a_median_lies_between_order_statistics_that_cover_it():
     table = pd.DataFrame({"group": ["b"] * 10 + ["a"], "value": [*values, 7.0]})
     estimates = median_estimates(table, ["group"], "value")
     assert list(estimates.index) == ["b", "a"]
-    # P(the median lies outside the 2nd and 9th of 10) = 2 * 11 / 1024, outside 3rd and 8th 2 * 56 / 1024
+    # P(the median is outside the 2nd and 9th of 10) = 2 * 11 / 1024, the 3rd and 8th 2 * 56 / 1024
     assert list(estimates.loc["b"]) == [10, 4.5, 1.0, 8.0]
     assert list(estimates.loc["a"][["n", "median"]]) == [1, 7.0]
     assert estimates.loc["a"][["low", "high"]].isna().all()

@@ -121,6 +121,8 @@ class Display(logging.Handler):
 
     def _finish(self, job_id: int) -> None:
         job = self.jobs.pop(job_id, None)
+        if job is not None and job.rule_name == "time_training":
+            progress_file(job.wildcards["study"], job.rule_name).unlink(missing_ok=True)
         if job is not None and job.rule_name == "train":
             self._progress_file(job).unlink(missing_ok=True)
             key = (job.wildcards["study"], job.wildcards["run"])
@@ -267,7 +269,8 @@ class Display(logging.Handler):
             runs.add_row(Text(f"  {_count(waiting, 'run')} in the queue (squeue --me)"))
         for job in list(self.jobs.values()):
             if job.rule_name != "train":
-                runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"))
+                left = _left_of_run(timing_left(job))
+                runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"), left)
         return Group(head, runs)
 
     def _line(self) -> str:
@@ -277,6 +280,11 @@ class Display(logging.Handler):
             f"loss {_number(state['train_loss'], '.3f')}, "
             f"accuracy {_number(state['test_accuracy'], '.1%')}"
             for _, run, state in states[:RUNS_SHOWN]
+        ]
+        shown += [
+            f"{job.rule_msg}, {_left_of_run(left)}"
+            for job in list(self.jobs.values())
+            if (left := timing_left(job)) is not None
         ]
         head = f"{self.done} of {self.total} jobs, about {self._left(states)} left"
         if waiting := self._waiting(states):
@@ -311,6 +319,17 @@ class Display(logging.Handler):
 def progress_file(study: str, run: str) -> Path:
     """Where a run says how far it is."""
     return RESULTS / study / "logs" / f"{run}.progress.json"
+
+
+def timing_left(job: logging.LogRecord) -> float | None:
+    """Seconds until a timing ends; None for other jobs, and before it can be told."""
+    if job.rule_name != "time_training":
+        return None
+    try:
+        path = progress_file(job.wildcards["study"], job.rule_name)
+        return json.loads(path.read_text(encoding="utf-8"))["seconds_left"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _more(states: list[Any]) -> str:
