@@ -17,9 +17,11 @@ from typing import Any
 from normres.errors import DeviceError, InputError
 
 MOST_ALIVE = 12  # processes at a time, for the sake of memory; more are timed group by group
-# Imported once, by the process that all others are forked from; none of it starts CUDA. What
-# TrainingRun imports when it first makes an optimiser takes as long as torch itself.
-PRELOADED = ["normres.measurement", "normres.tables", "torch._dynamo"]
+# Imported once, by the process that all others are forked from. None of it may start CUDA, which
+# forked processes could not use then; torch._dynamo, which takes as long as torch itself and is
+# imported when an optimiser is first made, is therefore left to each process where there is a GPU.
+PRELOADED = ["normres.measurement", "normres.tables"]
+PRELOADED_ON_CPU = ["torch._dynamo"]
 
 # Why a configuration has no times: something happened; it cannot be trained; no GPU was there.
 FAILED, REFUSED, NO_DEVICE = "failed", "refused", "no device"
@@ -110,7 +112,8 @@ def measure(
     DeviceError where a GPU was promised and is not there.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    on_cpu = device == "cpu" or gpus == 0
+    context.set_forkserver_preload(PRELOADED + (PRELOADED_ON_CPU if on_cpu else []))
     arguments = [(specification, str(data), device, gpus) for specification in specifications]
     done, total = 0, len(arguments) * (repeats + 2)
 
