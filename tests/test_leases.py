@@ -15,7 +15,7 @@ from conftest import PROJECT
 from normres import leases
 from normres.config import read_config
 from normres.leases import lease_folder, lease_gpu, visible_gpus
-from normres.pipeline import Pipeline
+from normres.pipeline import ALL_CORES, Pipeline
 
 # Takes a slot, notes begin and end of holding it, and may wait to be killed in between.
 # What it prints goes to the test; lines appended to the journal have one order for all processes.
@@ -173,6 +173,17 @@ def test_many_whole_gpus_and_slots_are_had_by_all(holder, tmp_path):
         assert not (holding[gpu] & whole) or len(holding[gpu]) == 1
 
 
+def test_one_timing_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setattr(leases.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(leases, "held", [])
+    leases.lease_machine(pytest.fail)
+    with pytest.raises(TimeoutError):
+        leases.lease_machine(give_up)
+    leases.held.pop().release()
+    leases.lease_machine(pytest.fail)
+    leases.held.pop().release()
+
+
 def test_visible_devices_are_honoured(holder):
     assert said(holder("3,5")) == "3"
     assert said(holder("3,5")) == "5"
@@ -248,5 +259,9 @@ def test_the_limit_of_snakemake(monkeypatch, limit, nodes, main, expected):
         global_resources=limits,
         register_resource=limits.__setitem__,
     )
-    Pipeline(read_config(config)).share_gpus(workflow)
+    pipeline, alone = Pipeline(read_config(config)), main and nodes is None
+    pipeline.share_gpus(workflow)
     assert limits.get("gpu").value == expected
+    job = SimpleNamespace(study="s")  # a timing: a whole GPU and all cores, or a job's own
+    assert pipeline.timing_gpus(job) == (3 if alone else 1)
+    assert pipeline.timing_threads(job) == (ALL_CORES if alone else 1)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -36,7 +37,8 @@ STUDY = {
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """Few calls a repeat: what is tested are no speeds."""
+    """Few calls a repeat: what is tested are no speeds. No timing waits for another test's."""
+    monkeypatch.setattr(time_training, "lease_machine", lambda while_waiting: None)
     monkeypatch.setattr(measurement, "LEAST_SECONDS", {})
     monkeypatch.setattr(measurement, "LEAST_LATENCY_SECONDS", 1e-9)
     monkeypatch.setattr(measurement, "LATENCY_BATCHES", (1, 128))
@@ -262,7 +264,10 @@ def test_processes_end_with_the_one_that_started_them(digits_folder, tmp_path):
     command += ["--data", str(digits_folder), "--out", str(tmp_path / "t.csv"), "--device", "cpu"]
     command += ["--model", "convnet", "--norm", "none", "batch", "--repeats", "100000"]
     for number in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen([*command, "--progress", str(tmp_path / "p.json")])
+        process = subprocess.Popen(
+            [*command, "--progress", str(tmp_path / "p.json")],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
         deadline = time.monotonic() + 100
         while not (tmp_path / "p.json").exists() and time.monotonic() < deadline:
             time.sleep(0.1)

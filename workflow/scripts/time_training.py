@@ -30,7 +30,7 @@ import pandas as pd
 from normres import catalog
 from normres.errors import InputError, run_command
 from normres.files import read_json, replacing, write_json
-from normres.leases import lease_gpu
+from normres.leases import lease_gpu, lease_machine
 from normres.options import applies, option_schemas
 from normres.plans import make_plan
 from normres.tables import write_table
@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     listed = read_timed(arguments.timed) if arguments.timed else by_hand(arguments)
     timed = listed["timed"]
     dataset = read_json(arguments.data / "dataset.json")
+    lease_machine(say_once("another timing is at work here"))
     if arguments.device != "cpu" and arguments.gpus != 0:
         lease_gpu(arguments.runs_per_gpu, say_once("no GPU is free of runs"), exclusive=True)
     started = datetime.now(UTC)

@@ -60,6 +60,20 @@ def lease_gpu(
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
 
+def lease_machine(while_waiting: Callable[[], None]) -> None:
+    """Be the only timing of this user on this machine (or in this allocation), for life.
+
+    Waits and calls `while_waiting` as `lease_gpu` does. A timing whose Snakemake was killed goes
+    on, and the next call's must not compute beside it.
+    """
+    folder = lease_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while (lock := try_lock(folder / "timing")) is None:
+        while_waiting()
+        time.sleep(WAIT_SECONDS)
+    held.append(lock)
+
+
 def lease_folder() -> Path:
     """The folder of the lock files: of this user on this machine.
 

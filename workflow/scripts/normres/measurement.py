@@ -120,7 +120,7 @@ class Measurement:
 
         On CUDA what PyTorch has allocated: weights, optimiser, activations, and the images that are
         kept there. On Linux what the process has in memory beyond what it had before there was a
-        network; memory that was used once and not given back to the system counts.
+        network; what was used once and not given back to the system counts, as by a compiler.
         """
         if self.computation.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.computation.device)

@@ -55,7 +55,7 @@ class Turns:
 
     def __init__(self, context, arguments: Sequence[Any]):
         self.connection, others = context.Pipe()
-        self.process = context.Process(target=serve, args=(others, *arguments), daemon=True)
+        self.process = context.Process(target=serve, args=(others, *arguments))
         self.process.start()
         others.close()
         self.facts: dict[str, Any] | None = None
