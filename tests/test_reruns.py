@@ -181,7 +181,7 @@ def test_an_edited_norm(project):
 
 def test_edited_training(project):
     project.edit("workflow/scripts/normres/training.py", "set_to_none=True", "set_to_none=False")
-    assert project.planned() == {"train": 8, **TIMING, **REDEFINED}
+    assert project.planned() == {"train": 8, **NETWORKS, **TIMING, **REDEFINED}
 
 
 def test_models_in_another_order(project):
