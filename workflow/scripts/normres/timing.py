@@ -17,6 +17,7 @@ from typing import Any
 from normres.errors import DeviceError, InputError
 
 MOST_ALIVE = 12  # processes at a time, for the sake of memory; more are timed group by group
+END_SECONDS = 2  # for a process to end by itself, so that a compiler's helpers end with it
 # Imported once, by the process that all others are forked from. None of it may start CUDA, which
 # forked processes could not use then; torch._dynamo, which takes as long as torch itself and is
 # imported when an optimiser is first made, is therefore left to each process where there is a GPU.
@@ -83,8 +84,9 @@ class Turns:
             self.repeats.append(value)
 
     def end(self) -> None:
-        """End the process, and wait until its memory is free."""
+        """End the process and wait until its memory is free; an idle one ends by itself."""
         self.connection.close()
+        self.process.join(END_SECONDS)
         self.process.kill()
         self.process.join()
 
