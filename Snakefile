@@ -20,17 +20,19 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/complexity.smk"
+include: "workflow/rules/timing.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/housekeeping.smk"
 
 
-# On a cluster only training is worth a place in the queue: the rest takes seconds, and the download
+# On a cluster only training and its timing are worth a place in the queue: the rest takes seconds, and the download
 # of a data set needs a network, which compute nodes rarely have.
 localrules:
     prepare_data,
     mark_definition,
     list_networks,
+    list_timed,
     resolve_study,
     count_complexity,
     collect_runs,

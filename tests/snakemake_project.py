@@ -54,8 +54,12 @@ class Project:
         return Project(folder)
 
     def configure(self, study=None, settings=None, **studies) -> None:
-        """Write config.yaml; `study` is the first one where it is not named."""
-        config = {"study": study or next(iter(studies)), "studies": studies, **(settings or {})}
+        """Write config.yaml; `study` is the first one where it is not named.
+
+        Configurations are timed once, since tests read no times.
+        """
+        config = {"study": study or next(iter(studies)), "studies": studies, "timing_repeats": 1}
+        config |= settings or {}
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def edit(self, path: str, old: str, new: str) -> None:

@@ -7,6 +7,7 @@ import csv
 import itertools
 import json
 import zlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 import collect_runs
 import summarize_runs
+import time_training
 from normres.history import COLUMNS
 
 PARAMETERS = {
@@ -30,6 +32,16 @@ ACCURACY = {"resnet": 0.935, "vgg11": 0.905, "convnet": 0.87}
 GAIN = {"none": 0.0, "batch": 0.018, "group": 0.014}
 RISE = {"none": 2.2, "batch": 1.1, "group": 1.5}  # epochs to 63 % of the rise
 
+TIMED_ON = {
+    "device": "cpu",
+    "device_name": "a processor",
+    "precision": "float32",
+    "memory_format": "channels_last",
+    "compiled": False,
+    "cpu_threads": 1,
+    "cpu_count": 2,
+    "torch": "2.14.1",
+}
 REPORTED = [
     {"model": "convnet", "norm": "none", "test_loss": 2.325, "test_correct": 6430},
     {"model": "vgg11", "norm": "none", "test_loss": 1.500, "test_correct": 7542},
@@ -70,12 +82,17 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 
 def write_study(folder: Path, name: str, **changes: Any) -> Path:
-    """Write study.json, complexity.csv and all runs of STUDIES[name] to `folder`.
+    """Write study.json, costs, times and all runs of STUDIES[name] to `folder`.
 
     `changes` replace entries of the study. Status of a run: ok unless `status` names it; "missing"
-    leaves no folder. Returns the path of study.json.
+    leaves no folder. `untimed` gives the reason where a "model/norm" has no times. Returns the path
+    of study.json.
     """
-    plan = {"axes": {}, "status": {}, "reported": [], "lower": 0.0} | STUDIES[name] | changes
+    plan = (
+        {"axes": {}, "status": {}, "untimed": {}, "reported": [], "lower": 0.0}
+        | STUDIES[name]
+        | changes
+    )
     seeds, axes = list(range(plan["seeds"])), plan["axes"]
     runs = []
     for model, norm in itertools.product(plan["models"], plan["norms"]):
@@ -111,6 +128,7 @@ def write_study(folder: Path, name: str, **changes: Any) -> Path:
         if status != "missing":
             write_run(folder / "runs" / run["run"], run, status, plan["lower"])
     write_complexity(folder / "complexity.csv", plan)
+    write_timing(folder, plan)
     (folder / "dataset.json").write_text(json.dumps({"checksum": "sha256:0"}), encoding="utf-8")
     path = folder / "study.json"
     path.write_text(json.dumps(study, indent=2), encoding="utf-8")
@@ -187,6 +205,44 @@ def write_complexity(path: Path, plan: dict[str, Any]) -> None:
             writer.writerow([model, norm, "3x32x32", params, MACS[model], norm_ops, 600_000])
 
 
+def write_timing(folder: Path, plan: dict[str, Any]) -> None:
+    """Write timing.csv and timing.json: ten repeats a configuration, or why there are none."""
+    timed, results = [], []
+    for model, norm in itertools.product(plan["models"], plan["norms"]):
+        for values in itertools.product(*plan["axes"].values()):
+            axes = dict(zip(plan["axes"], values, strict=True))
+            rng = np.random.default_rng(zlib.crc32(f"{model}/{norm}/{axes}".encode()))
+            specification = {"batch_size": 128, "cpu_threads": 1, **axes}
+            timed.append({"model": model, "norm": norm, "axes": axes})
+            timed[-1]["specification"] = specification
+            step = SECONDS[model] / (50_000 / specification["batch_size"])
+            reason = plan["untimed"].get(f"{model}/{norm}")
+            facts = {
+                "environment": TIMED_ON,
+                "train_images": 50_000,
+                "peak_memory_bytes": 300_000_000,
+                "batch_sizes": {"step": specification["batch_size"], "last_step": 80},
+                "calls_a_repeat": {"step": 3, "last_step": 4, "latency_1": 20, "latency_128": 2},
+            }
+            repeats = [
+                {"step": step * noise, "last_step": step / 2 * noise}
+                | {"latency_1": 0.002 * noise, "latency_128": 0.1 * noise}
+                for noise in rng.lognormal(0, 0.02, 10)
+            ]
+            if reason:
+                results.append({"reason": reason, "facts": None, "repeats": []})
+            else:
+                results.append({"reason": None, "facts": facts, "repeats": repeats})
+    time_training.write_results(
+        folder / "timing.csv",
+        folder / "timing.json",
+        {"axes": plan["axes"], "timed": timed},
+        results,
+        started=datetime(2026, 1, 1, tzinfo=UTC),
+        checksum="sha256:0",
+    )
+
+
 def aggregate(study: Path) -> dict[str, Path]:
     """Run collect_runs and summarize_runs on a study.json; return the files by option name."""
     files = {name: study.parent / f"{name}.csv" for name in ("bands", "curves", "summary", "runs")}
@@ -196,6 +252,7 @@ def aggregate(study: Path) -> dict[str, Path]:
     )
     summarize_runs.main(
         f"--study {study} --curves {files['curves']} --runs {files['runs']} "
-        f"--complexity {study.parent / 'complexity.csv'} --out {study.parent}".split()
+        f"--complexity {study.parent / 'complexity.csv'} "
+        f"--timing {study.parent / 'timing.csv'} --out {study.parent}".split()
     )
     return {"study": study, **files}

@@ -95,6 +95,32 @@ def test_curves_show_the_bands_and_every_seed(name, study, studies, plotted):
     assert np.isfinite(seeds["value"]).all()
 
 
+def test_time_is_that_of_the_timing_and_untimed_configurations_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
+    untimed = {"vgg11/batch": "OutOfMemoryError: no room"}
+    files = synthetic.aggregate(synthetic.write_study(tmp_path, "quickstart", untimed=untimed))
+    prefix = plot("training_loss_by_time", files)
+    drawn = shown(prefix, files["study"])
+    assert set(drawn["configuration"].unique()) == set(drawn["configuration"].cat.categories) - {
+        "vgg11/batch"
+    }
+    for name, rows in drawn.groupby("configuration", observed=True):
+        assert rows.groupby("epoch")["seconds"].nunique().eq(1).all(), name  # seeds share the time
+    text = prefix.with_name("training_loss_by_time.svg").read_text()
+    assert "median of 10 repeats" in text and "a processor" in text
+    assert "Not timed: vgg11/batch (OutOfMemoryError: no room)" in " ".join(text.split())
+    by_epoch = shown(plot("training_loss_by_epoch", files), files["study"])
+    assert "vgg11/batch" in set(by_epoch["configuration"])
+
+
+def test_nothing_timed_leaves_an_empty_figure_that_says_why(tmp_path, monkeypatch):
+    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
+    untimed = {"resnet/none": "a GPU was promised"}
+    files = synthetic.aggregate(synthetic.write_study(tmp_path, "single", untimed=untimed))
+    text = plot("training_loss_by_time", files).with_name("training_loss_by_time.svg").read_text()
+    assert "Not timed: resnet/none (a GPU was promised)" in text
+
+
 def test_final_accuracy_shows_means_seeds_and_reported_numbers(studies, plotted):
     files = studies["architectures"]
     drawn = shown(plotted("final_accuracy", "architectures"), files["study"])

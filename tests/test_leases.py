@@ -15,7 +15,7 @@ from conftest import PROJECT
 from normres import leases
 from normres.config import read_config
 from normres.leases import lease_folder, lease_gpu, visible_gpus
-from normres.pipeline import Pipeline
+from normres.pipeline import ALL_CORES, Pipeline
 
 # Takes a slot, notes begin and end of holding it, and may wait to be killed in between.
 # What it prints goes to the test; lines appended to the journal have one order for all processes.
@@ -23,7 +23,7 @@ HOLDER = """
 import os, sys, time
 from normres.leases import lease_gpu
 journal = open(os.path.join(os.environ["TMPDIR"], "journal"), "a", buffering=1)
-lease_gpu(int(sys.argv[1]), lambda: print("waits", flush=True))
+lease_gpu(int(sys.argv[1]), lambda: print("waits", flush=True), exclusive="WHOLE" in os.environ)
 gpu = os.environ["CUDA_VISIBLE_DEVICES"]
 journal.write(f"{os.getpid()} takes {gpu}\\n")
 print(gpu, flush=True)
@@ -129,6 +129,61 @@ def replay(journal):
     return holding, most
 
 
+def test_a_whole_gpu_is_the_free_one(holder):
+    assert said(holder("0,1", runs_per_gpu=2)) == "0"
+    assert said(holder("0,1", runs_per_gpu=2, WHOLE="1")) == "1"
+    assert said(holder("0,1", runs_per_gpu=2)) == "0"
+    assert said(holder("0,1", runs_per_gpu=2, seconds=0)) == "waits"
+
+
+def test_a_whole_gpu_is_had_as_its_runs_end(holder):
+    """Two want a whole GPU while runs hold slots of both: each keeps to one, and has it in time."""
+    runs = []
+    for gpu in ("0", "1", "0"):
+        runs.append(holder("0,1", runs_per_gpu=2))
+        assert said(runs[-1]) == gpu
+    timing = holder("0,1", runs_per_gpu=2, WHOLE="1")  # takes the free slot of GPU 1
+    assert said(timing) == "waits"
+    other = holder("0,1", runs_per_gpu=2, WHOLE="1")
+    assert said(other) == "waits"
+    late = holder("0,1", runs_per_gpu=2)
+    assert said(late) == "waits"
+    late.kill()
+    late.wait()
+    runs[1].kill()
+    assert until_not(timing, "waits") == "1"
+    runs[0].kill()
+    runs[2].kill()
+    assert until_not(other, "waits") == "0"
+
+
+def test_many_whole_gpus_and_slots_are_had_by_all(holder, tmp_path):
+    """12 runs and 6 timings for 2 GPUs of 3 slots: all end, and a timing is alone on its GPU."""
+    chance, journal = random.Random(1), tmp_path / "journal"
+    holders = [
+        holder("a,b", 3, chance.uniform(0.05, 0.3), **({"WHOLE": "1"} if i % 3 == 0 else {}))
+        for i in range(18)
+    ]
+    whole = {process.pid for process in holders[::3]}
+    assert [process.wait(120) for process in holders] == [0] * 18
+    holding: dict[str, set[int]] = {"a": set(), "b": set()}
+    for line in journal.read_text().splitlines():
+        pid, verb, gpu = line.split()
+        holding[gpu] = holding[gpu] | {int(pid)} if verb == "takes" else holding[gpu] - {int(pid)}
+        assert not (holding[gpu] & whole) or len(holding[gpu]) == 1
+
+
+def test_one_timing_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setattr(leases.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(leases, "held", [])
+    leases.lease_machine(pytest.fail)
+    with pytest.raises(TimeoutError):
+        leases.lease_machine(give_up)
+    leases.held.pop().release()
+    leases.lease_machine(pytest.fail)
+    leases.held.pop().release()
+
+
 def test_visible_devices_are_honoured(holder):
     assert said(holder("3,5")) == "3"
     assert said(holder("3,5")) == "5"
@@ -204,5 +259,9 @@ def test_the_limit_of_snakemake(monkeypatch, limit, nodes, main, expected):
         global_resources=limits,
         register_resource=limits.__setitem__,
     )
-    Pipeline(read_config(config)).share_gpus(workflow)
+    pipeline, alone = Pipeline(read_config(config)), main and nodes is None
+    pipeline.share_gpus(workflow)
     assert limits.get("gpu").value == expected
+    job = SimpleNamespace(study="s")  # a timing: a whole GPU and all cores, or a job's own
+    assert pipeline.timing_gpus(job) == (3 if alone else 1)
+    assert pipeline.timing_threads(job) == (ALL_CORES if alone else 1)

@@ -106,6 +106,7 @@ def render(folder: Path, figures: list[Path] = ()) -> str:
     render_report.main(
         [
             *("--study", str(folder / "study.json"), "--dataset", str(folder / "dataset.json")),
+            *("--timing", str(folder / "timing.json")),
             *(*options, "--figures", *map(str, figures), "--out", str(report)),
         ]
     )
@@ -263,6 +264,20 @@ def test_mixed_environments_and_inexact_runs_are_said(small: Path) -> None:
     assert "Trained on other data than dataset.json describes: resnet/batch/seed1." in text
     assert "a processor (3 runs); a GPU (1 run)" in text
     assert "The runs come from 2 commits" in text
+
+
+def test_times_are_shown_with_n_spread_and_device(tmp_path: Path) -> None:
+    untimed = {"resnet/group": "OutOfMemoryError: no <room>"}
+    write_inputs(tmp_path, "normalization", seeds=2, epochs=3, untimed=untimed)
+    page = render(tmp_path)
+    text = words(page)
+    assert "medians over 10 interleaved repeats" in text
+    assert "name of the device a processor, precision float32" in text
+    assert "prediction, 128 images" in text and "peak memory MB" in text
+    assert "Not timed: resnet/group (OutOfMemoryError: no <room>)" in text
+    table = page[page.index("Times and peak memory of each configuration") :]
+    table = table[: table.index("</table>")]
+    assert table.count("<tr>") == 1 + 2 and "[" in table
 
 
 def test_settings_mark_what_differs_from_the_exercise(small: Path) -> None:

@@ -11,8 +11,11 @@ from normres.grid import RUN_FILES
 from snakemake_project import TINY, Project
 
 FIGURES = 6
+# What follows new times: all tables and figures but those of the runs themselves.
+TIMED_ANEW = {"summarize_runs": 1, "plot_figure": FIGURES, "render_report": 1, "verdict": 1}
 AGGREGATION = {"collect_runs": 1, "summarize_runs": 1, "plot_figure": FIGURES, "render_report": 1}
 NETWORKS = {"list_networks": 1, "count_complexity": 1}
+TIMING = {"list_timed": 1, "time_training": 1}
 REDEFINED = {"mark_definition": 1, "resolve_study": 1, **AGGREGATION, "verdict": 1}
 
 
@@ -65,6 +68,9 @@ def test_a_fresh_clone_beside_old_results(project):
         ("workflow/rules/train.smk", '"> {log:q} 2>&1 "', '" > {log:q} 2>&1 "'),
         ("workflow/scripts/normres/progress.py", "LINE_SECONDS = 30", "LINE_SECONDS = 60"),
         ("workflow/scripts/train.py", '"wrote', '"has written'),
+        ("workflow/scripts/time_training.py", "SAY_SECONDS = 15", "SAY_SECONDS = 16"),
+        ("workflow/scripts/normres/measurement.py", '"""Fix how often', '"""Choose how often'),
+        ("workflow/rules/timing.smk", "# Times that", "# Times which"),
         ("envs/requirements.txt", "#", "##"),
     ],
 )
@@ -120,7 +126,27 @@ def test_a_new_seed(project):
 
 def test_a_new_norm(project):
     project.configure(tiny={**TINY, "norms": ["none", "batch", "group"]})
-    assert project.planned() == {"train": 4, **NETWORKS, **REDEFINED}
+    assert project.planned() == {"train": 4, **NETWORKS, **TIMING, **REDEFINED}
+
+
+def test_another_batch_size(project):
+    project.configure(tiny={**TINY, "batch_size": 5})
+    assert project.planned() == {"train": 8, **NETWORKS, **TIMING, **REDEFINED}
+
+
+def test_another_title_or_sample_for_evaluation_is_not_timed_anew(project):
+    project.configure(tiny={**TINY, "title": "Why?", "train_eval_images": 10, "epsilon": 1e-7})
+    assert project.planned() == {"train": 8, **REDEFINED}
+
+
+def test_more_repeats_of_the_timing(project):
+    project.configure(tiny=TINY, settings={"timing_repeats": 2})
+    assert project.planned() == {**TIMING, **TIMED_ANEW}
+
+
+def test_edited_timing(project):
+    project.edit("workflow/scripts/normres/measurement.py", "STEP: 0.05", "STEP: 0.06")
+    assert project.planned() == {**TIMING, **TIMED_ANEW}
 
 
 def test_a_changed_learning_rate(project):
@@ -144,19 +170,19 @@ def test_two_options_that_swap_their_values(project):
 
 def test_an_edited_network(project):
     project.edit("workflow/scripts/normres/networks/convnet.py", "(1, 2, 1)", "(1, 2, 2)")
-    assert project.planned() == {"train": 4, **NETWORKS, **REDEFINED}
+    assert project.planned() == {"train": 4, **NETWORKS, **TIMING, **REDEFINED}
 
 
 def test_an_edited_norm(project):
     project.edit(
         "workflow/scripts/normres/norms/batch.py", "affine=affine", "affine=affine, eps=1e-4"
     )
-    assert project.planned() == {"train": 4, **NETWORKS, **REDEFINED}
+    assert project.planned() == {"train": 4, **NETWORKS, **TIMING, **REDEFINED}
 
 
 def test_edited_training(project):
     project.edit("workflow/scripts/normres/training.py", "set_to_none=True", "set_to_none=False")
-    assert project.planned()["train"] == 8
+    assert project.planned() == {"train": 8, **NETWORKS, **TIMING, **REDEFINED}
 
 
 def test_models_in_another_order(project):
@@ -206,7 +232,13 @@ def test_stale_runs_are_not_believed_when_snakemakes_records_are_lost(project):
 def test_other_data_is_noticed_when_snakemakes_records_are_lost(project):
     shutil.rmtree(project.folder / ".snakemake")
     project.configure(tiny={**TINY, "image_size": 16})
-    assert project.planned() == {"prepare_data": 1, "train": 8, **NETWORKS, **REDEFINED}
+    assert project.planned() == {
+        "prepare_data": 1,
+        "train": 8,
+        **NETWORKS,
+        **TIMING,
+        **REDEFINED,
+    }
 
 
 def test_edited_code_is_noticed_when_snakemakes_records_are_lost(project):
@@ -219,7 +251,7 @@ def test_edited_code_is_noticed_when_snakemakes_records_are_lost(project):
 
 def test_more_epochs_go_on(project):
     project.configure(tiny={**TINY, "epochs": 2})
-    assert project.planned()["train"] == 8
+    assert project.planned() == {"train": 8, **REDEFINED}
     project.run()
     for run in ("convnet/none/seed0", "resnet/batch/seed1"):
         folder = project.results() / "runs" / run
@@ -261,7 +293,7 @@ def test_the_norm_of_the_documentation_needs_one_file(project):
     path = "workflow/scripts/normres/norms/mynorm.py"
     (project.folder / path).write_text(example)
     project.configure(tiny={**TINY, "models": ["convnet"], "norms": ["none", "batch", "mynorm"]})
-    assert project.planned() == {"train": 2, **NETWORKS, **REDEFINED}
+    assert project.planned() == {"train": 2, **NETWORKS, **TIMING, **REDEFINED}
     project.run()
     run = project.results() / "runs" / "convnet" / "mynorm" / "seed0"
     assert read_record(run)["status"] == "ok"

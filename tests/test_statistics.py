@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from normres.statistics import mean_estimates
+from normres.statistics import mean_estimates, median_estimates
 
 
 def estimate(values, **options):
@@ -61,3 +61,32 @@ def test_intervals_stop_at_what_is_possible():
     assert result["high"] == 1
     assert 0 <= result["low"] < 0.9
     assert estimate([0.1, 0.0], bounds=(0, None))["low"] == 0
+
+
+def test_a_median_lies_between_order_statistics_that_cover_it():
+    values = np.random.default_rng(0).permutation(np.arange(10.0))
+    table = pd.DataFrame({"group": ["b"] * 10 + ["a"], "value": [*values, 7.0]})
+    estimates = median_estimates(table, ["group"], "value")
+    assert list(estimates.index) == ["b", "a"]
+    # P(the median is outside the 2nd and 9th of 10) = 2 * 11 / 1024, the 3rd and 8th 2 * 56 / 1024
+    assert list(estimates.loc["b"]) == [10, 4.5, 1.0, 8.0]
+    assert list(estimates.loc["a"][["n", "median"]]) == [1, 7.0]
+    assert estimates.loc["a"][["low", "high"]].isna().all()
+
+
+@pytest.mark.parametrize("distribution", ["normal", "exponential"])
+def test_the_interval_of_a_median_covers_it(distribution):
+    random = np.random.default_rng(0)
+    draws = getattr(random, distribution)(size=(2000, 11))
+    table = pd.DataFrame({"group": np.repeat(np.arange(2000), 11), "value": draws.ravel()})
+    estimates = median_estimates(table, ["group"], "value")
+    truth = {"normal": 0.0, "exponential": np.log(2)}[distribution]
+    covered = (estimates["low"] <= truth) & (truth <= estimates["high"])
+    assert 0.95 < covered.mean() < 1  # 98.8 % for 11 numbers
+
+
+def test_empty_cells_are_in_no_median():
+    table = pd.DataFrame({"axis": [np.nan] * 3 + ["1"], "value": [1.0, np.nan, 3.0, np.nan]})
+    estimates = median_estimates(table, ["axis"], "value")
+    assert list(estimates["n"]) == [2, 0]
+    assert estimates["median"].iloc[0] == 2 and np.isnan(estimates["median"].iloc[1])

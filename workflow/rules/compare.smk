@@ -64,6 +64,7 @@ rule summarize_runs:
         curves="results/{study}/curves.csv",
         runs="results/{study}/runs.csv",
         complexity="results/{study}/complexity.csv",
+        timing="results/{study}/timing.csv",
     output:
         bands="results/{study}/bands.csv",
         summary=report(
@@ -86,7 +87,7 @@ rule summarize_runs:
     shell:
         "python -m summarize_runs --study {input.study:q} --curves {input.curves:q} "
         "--runs {input.runs:q} --complexity {input.complexity:q} "
-        "--out $(dirname {output.summary:q}) > {log:q} 2>&1"
+        "--timing {input.timing:q} --out $(dirname {output.summary:q}) > {log:q} 2>&1"
 
 
 rule plot_figure:

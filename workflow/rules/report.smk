@@ -8,6 +8,7 @@ rule render_report:
         summary="results/{study}/summary.csv",
         complexity="results/{study}/complexity.csv",
         layers="results/{study}/layers.csv",
+        timing="results/{study}/timing.json",
         dataset=pipeline.dataset_file,
         figures=expand("results/{{study}}/figures/{figure}.svg", figure=FIGURES),
     output:
@@ -24,12 +25,13 @@ rule render_report:
     shell:
         "python -m render_report --study {input.study:q} --runs {input.runs:q} "
         "--summary {input.summary:q} --complexity {input.complexity:q} --layers {input.layers:q} "
-        "--dataset {input.dataset:q} --figures {input.figures:q} --out {output:q} > {log:q} 2>&1"
+        "--timing {input.timing:q} --dataset {input.dataset:q} --figures {input.figures:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule verdict:
     input:
         runs="results/{study}/runs.csv",
+        timing="results/{study}/timing.csv",
         report="results/{study}/report.html",
     output:
         "results/{study}/verdict.txt",
@@ -43,5 +45,5 @@ rule verdict:
     message:
         "checking how the runs of {wildcards.study} ended"
     shell:
-        "python -m check_runs --runs {input.runs:q} --report {input.report:q} "
+        "python -m check_runs --runs {input.runs:q} --timing {input.timing:q} --report {input.report:q} "
         "--out {output:q} > {log:q} 2>&1"

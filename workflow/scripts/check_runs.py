@@ -1,9 +1,11 @@
 """Say how a study's runs ended; exit with 1 where one failed, naming it, why, and its log.
 
     python workflow/scripts/check_runs.py --runs results/quickstart/runs.csv \\
-        --report results/quickstart/report.html --out results/quickstart/verdict.txt
+        --timing results/quickstart/timing.csv --report results/quickstart/report.html \\
+        --out results/quickstart/verdict.txt
 
-A diverged run is a result. The verdict is only written when no run has failed.
+A diverged run is a result. The verdict is only written when no run has failed and all
+configurations were timed.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from normres.files import read_rows, write_text
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="the study's runs.csv")
+    parser.add_argument("--timing", type=Path, required=True, help="the study's timing.csv")
     parser.add_argument("--report", type=Path, required=True, help="the study's report.html")
     parser.add_argument("--out", type=Path, required=True, help="the verdict to write")
     arguments = parser.parse_args(argv)
@@ -31,11 +34,14 @@ def main(argv: list[str] | None = None) -> int:
         print(
             f"failed: {run['run']}: {run['reason']} (log: {logs / run['run']}.log)", file=sys.stderr
         )
-    if ended["failed"]:
-        print(
-            f"{words} of {len(runs)} runs; the next call tries the failed ones again",
-            file=sys.stderr,
-        )
+    untimed = [row for row in read_rows(arguments.timing) if not row["repeat"]]
+    for row in untimed:
+        name, log = f"{row['model']}/{row['norm']}", logs / "time_training.log"
+        print(f"not timed: {name}: {row['reason']} (log: {log})", file=sys.stderr)
+    if ended["failed"] or untimed:
+        said = f"{words} of {len(runs)} runs"
+        said += f", {len(untimed)} configurations not timed" if untimed else ""
+        print(f"{said}; the next call tries what failed again", file=sys.stderr)
         return 1
     write_text(arguments.out, f"{words} of {len(runs)} runs; report: {arguments.report}\n")
     return 0

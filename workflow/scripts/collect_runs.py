@@ -20,7 +20,7 @@ from normres.files import file_checksum, read_json, record_checksum, replacing, 
 from normres.history import COLUMNS
 from normres.tables import axis_text, read_study
 
-OUTCOME = ["best_epoch", "best_test_accuracy", "best_chosen_on", "seconds_per_epoch"]
+OUTCOME = ["best_epoch", "best_test_accuracy", "best_chosen_on"]
 ENVIRONMENT = ["device_name", "precision", "cpu_threads"]
 
 Row = dict[str, Any]
@@ -130,7 +130,7 @@ def read_history(place: Path, found: Row) -> list[Row]:
 def outcome(found: Row, history: list[Row]) -> Row:
     """What runs.csv says of a run: how it ended, its last epoch and where it was trained.
 
-    `seconds_per_epoch` is training time over epochs. The numbers of a failed run stay empty.
+    The numbers of a failed run stay empty.
     """
     environment = found.get("environment") or {}
     row = {"status": found["status"], "reason": found.get("reason")}
@@ -138,9 +138,7 @@ def outcome(found: Row, history: list[Row]) -> Row:
     if found["status"] == "failed":
         return row
     best, last = found.get("best") or {}, history[-1]
-    epochs = int(last["epoch"])
     row |= last | {f"best_{key}": best.get(key) for key in ("epoch", "test_accuracy", "chosen_on")}
-    row["seconds_per_epoch"] = float(last["train_seconds"]) / epochs if epochs else None
     return row
 
 

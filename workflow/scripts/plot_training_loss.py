@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from normres import figures
 from normres.curves import Quantity, draw_curves
 from normres.errors import run_command
+from normres.tables import timing_repeats, untimed_configurations
 
 QUANTITY = Quantity("train_loss", "training loss (nats per image)", format="{:#.2g}", log=True)
 
@@ -28,11 +29,22 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame]:
     )
     note = "Loss: running mean over an epoch, drawn at its end."
     if against == "time":
-        note += (
-            " Time: training alone, without evaluation (runs may have shared the machine);"
-            " a mean is drawn at its seeds' mean time."
-        )
+        note += f" {time_note(tables)}"
     return draw_curves(tables, QUANTITY, question, against, note)
+
+
+def time_note(tables: figures.Tables) -> str:
+    """Where the times come from, and which configurations have none."""
+    summary, note = tables.summary, ""
+    if repeats := timing_repeats(summary):
+        devices = sorted(summary["timing_device"].dropna().unique())
+        note = (
+            "Time: epochs times the seconds of an epoch (training alone, without evaluation), "
+            f"measured with nothing else on the device ({', '.join(devices)}); median of "
+            f"{repeats} repeats (timing.csv)."
+        )
+    untimed = untimed_configurations(summary, tables.study)
+    return f"{note} {untimed}.".strip() if untimed else note
 
 
 def main(argv: list[str] | None = None) -> int | None:

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED, run_command
-from normres.files import read_json
+from normres.files import append_line, read_json
 from normres.housekeeping import HeldError, hold
 from normres.outputs import write_failure
 from normres.plans import parse_plan
@@ -43,23 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
     parser.add_argument("--store", type=Path, required=True, help="where runs are kept")
     arguments = parser.parse_args(argv)
-    again = arguments.attempt < arguments.attempts and arguments.code != BAD_INPUT
-    if again or arguments.code == INTERRUPTED:
-        return arguments.code
-    reason = describe(arguments.code, arguments.log)
-    ended = arguments.code == 128 + signal.SIGTERM or (
-        arguments.code == STOPPED and reason.endswith("SIGTERM")
-    )
-    if ended and "SLURM_JOB_ID" in os.environ:
+    reason = final_reason(arguments.code, arguments.attempt, arguments.attempts, arguments.log)
+    if reason is None:
         return arguments.code
     plan = parse_plan(arguments.run)
     data = read_json(arguments.data / "dataset.json")["checksum"]
     key = run_key(plan["specification"], plan["fingerprint"], data)
     try:
         with hold(arguments.store / key):
-            arguments.failures.parent.mkdir(parents=True, exist_ok=True)
-            with arguments.failures.open("a", encoding="utf-8") as lines:
-                lines.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {reason}\n")
+            note_failure(arguments.failures, reason)
             write_failure(arguments.out, plan, reason)
     except HeldError:
         print(f"not recorded, as another process trains this run: {reason}")
@@ -68,8 +60,23 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def final_reason(code: int, attempt: int, attempts: int, log: Path) -> str | None:
+    """Why a command failed for good; None where it is to be tried again, or has not failed."""
+    again = attempt < attempts and code != BAD_INPUT
+    if again or code == INTERRUPTED:
+        return None
+    reason = describe(code, log)
+    ended = code == 128 + signal.SIGTERM or (code == STOPPED and reason.endswith("SIGTERM"))
+    return None if ended and "SLURM_JOB_ID" in os.environ else reason
+
+
+def note_failure(path: Path, reason: str) -> None:
+    """Add a line to a file that counts failures: one more makes the next call try again."""
+    append_line(path, f"{datetime.now(UTC).isoformat(timespec='seconds')} {reason}")
+
+
 def describe(code: int, log: Path) -> str:
-    """Why train.py ended with `code`, in a line: the signal, or the last line of its log."""
+    """Why a command ended with `code`, in a line: the signal, or the last line of its log."""
     if code - 128 in signal.valid_signals():
         name = signal.Signals(code - 128).name
         hint = "; was there enough memory?" if name == "SIGKILL" else ""

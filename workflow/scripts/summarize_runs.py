@@ -2,11 +2,13 @@
 
     python workflow/scripts/summarize_runs.py --study results/quickstart/study.json \\
         --curves results/quickstart/curves.csv --runs results/quickstart/runs.csv \\
-        --complexity results/quickstart/complexity.csv --out results/quickstart
+        --complexity results/quickstart/complexity.csv --timing results/quickstart/timing.csv \\
+        --out results/quickstart
 
 Writes bands.csv (mean over seeds and its pointwise interval, a row a configuration, metric and
 epoch), summary.csv (a row a configuration) and, for people, summary.md and summary.tex.
-Runs that diverged or failed are counted, and are in no mean.
+Runs that diverged or failed are counted, and are in no mean. Times are those of timing.csv, medians
+over its repeats: the runs themselves may have shared the machine.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import pandas as pd
 
 from normres.errors import InputError, run_command
 from normres.files import write_text
-from normres.statistics import mean_estimates
+from normres.statistics import mean_estimates, median_estimates
 from normres.tables import (
     absent_runs,
     configuration_columns,
@@ -27,6 +29,8 @@ from normres.tables import (
     read_cells,
     read_study,
     read_table,
+    timing_repeats,
+    untimed_configurations,
     write_table,
 )
 from normres.wording import lost_runs
@@ -47,7 +51,13 @@ SUMMARY = {
     "train_eval_accuracy": FRACTION,
     "gap": FREE,
     "best_test_accuracy": FRACTION,
-    "seconds_per_epoch": LOSS,
+}
+TIMES = {  # column of timing.csv -> of summary.csv
+    "epoch_seconds": "seconds_per_epoch",
+    "step_seconds": "seconds_per_step",
+    "images_per_second": "images_per_second",
+    "latency_1_seconds": "latency_1_seconds",
+    "latency_128_seconds": "latency_128_seconds",
 }
 COSTS = ["params", "macs", "norm_ops"]
 EMPTY = "-"
@@ -63,23 +73,30 @@ def with_gap(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(gap=table["train_eval_accuracy"] - table["test_accuracy"])
 
 
-def bands(curves: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
-    """Make bands.csv from curves.csv: the mean over complete runs at each epoch, with interval."""
+def bands(curves: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
+    """Make bands.csv from curves.csv: the mean over complete runs at each epoch, with interval.
+
+    `table` is the summary; `seconds` of training until an epoch rest on its seconds an epoch.
+    """
     complete = with_gap(curves[curves["status"] == "ok"])
     by = ["configuration", "epoch"]
-    seconds = complete.groupby(by, observed=True)["train_seconds"].mean().rename("seconds")
     parts = []
     for metric, bounds in BANDS.items():
-        part = mean_estimates(complete, by, metric, bounds=bounds).join(seconds).reset_index()
+        part = mean_estimates(complete, by, metric, bounds=bounds).reset_index()
         parts.append(part[part["n"] > 0].assign(metric=metric))
-    table = pd.concat(parts).sort_values(["configuration", "metric", "epoch"])
-    table = table.merge(configurations(study), left_on="configuration", right_index=True)
+    rows = pd.concat(parts).sort_values(["configuration", "metric", "epoch"])
+    named = configurations(study)
+    named["seconds_per_epoch"] = table["seconds_per_epoch_median"].to_numpy()
+    rows = rows.merge(named, left_on="configuration", right_index=True)
+    rows["seconds"] = rows["epoch"] * rows["seconds_per_epoch"]
     columns = ["metric", "epoch", "seconds", "n", "mean", "sd", "low", "high"]
-    return table[[*configuration_columns(study), *columns]]
+    return rows[[*configuration_columns(study), *columns]]
 
 
-def summary(runs: pd.DataFrame, complexity: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
-    """Make summary.csv from runs.csv and complexity.csv: a row a configuration, at its last epoch.
+def summary(
+    runs: pd.DataFrame, complexity: pd.DataFrame, timing: pd.DataFrame, study: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Make summary.csv: a row a configuration, at its last epoch, with its costs and times.
 
     Raises InputError where complexity.csv has several rows for one configuration.
     """
@@ -94,7 +111,8 @@ def summary(runs: pd.DataFrame, complexity: pd.DataFrame, study: Mapping[str, An
         estimates = estimates.reindex(table.index)
         for statistic in ("mean", "sd", "low", "high"):
             table[f"{metric}_{statistic}"] = estimates[statistic].to_numpy()
-    return with_costs(with_reported(table, study), complexity, study)
+    table = with_costs(with_reported(table, study), complexity, study)
+    return with_times(table, timing, study)
 
 
 def with_reported(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
@@ -125,6 +143,22 @@ def with_costs(
         raise InputError(f"complexity.csv: {error}; it has one row a network") from None
 
 
+def with_times(table: pd.DataFrame, timing: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
+    """Add medians over the repeats of timing.csv, with intervals, and the peak memory."""
+    on = [column for column in configuration_columns(study) if column in timing]
+    times = timing.groupby(on, sort=False, dropna=False).agg(
+        timing_repeats=("repeat", "count"),
+        untimed_reason=("reason", "first"),
+        timing_device=("device_name", "first"),
+        peak_memory_bytes=("peak_memory_bytes", "max"),
+    )
+    for column, name in TIMES.items():
+        estimates = median_estimates(timing, on, column)
+        for statistic in ("median", "low", "high"):
+            times[f"{name}_{statistic}"] = estimates[statistic]
+    return table.merge(times.reset_index(), on=on, how="left", validate="many_to_one")
+
+
 def people_table(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
     """Turn the summary into text cells under (name, unit) headers."""
     interval = "[95 % interval]"
@@ -140,7 +174,9 @@ def people_table(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
         cells[("reported loss", "")] = number_text(table["reported_test_loss"], 3)
     cells[("parameters", "")] = number_text(table["params"], 0)
     cells[("MACs (1 MAC = 1 multiply-add)", "million")] = number_text(table["macs"] / 1e6, 2)
-    cells[("time an epoch", f"s {interval}")] = estimate_text(table, "seconds_per_epoch", 2)
+    cells[("time an epoch", f"s {interval}")] = estimate_text(
+        table, "seconds_per_epoch", 2, center="median"
+    )
     return pd.DataFrame(cells).fillna(EMPTY)
 
 
@@ -155,15 +191,19 @@ def number_text(numbers: pd.Series, digits: int) -> pd.Series:
     return numbers.map(lambda number: EMPTY if pd.isna(number) else f"{number:,.{digits}f}")
 
 
-def estimate_text(table: pd.DataFrame, metric: str, digits: int, scale: float = 1) -> pd.Series:
+def estimate_text(
+    table: pd.DataFrame, metric: str, digits: int, scale: float = 1, center: str = "mean"
+) -> pd.Series:
     """A metric's mean and interval as text, times `scale`; a mean of one run has no interval."""
     mean, low, high = (
-        number_text(table[f"{metric}_{part}"] * scale, digits) for part in ("mean", "low", "high")
+        number_text(table[f"{metric}_{part}"] * scale, digits) for part in (center, "low", "high")
     )
     return mean.where(table[f"{metric}_low"].isna(), mean + " [" + low + ", " + high + "]")
 
 
-def note(runs: pd.DataFrame, study: Mapping[str, Any]) -> str:
+def note(
+    table: pd.DataFrame, runs: pd.DataFrame, timing: pd.DataFrame, study: Mapping[str, Any]
+) -> str:
     """What a reader of the table has to know, in a few sentences."""
     complete = runs[runs["status"] == "ok"]
     chosen_on = "/".join(sorted(complete["best_chosen_on"].dropna().unique())) or "test"
@@ -175,10 +215,14 @@ def note(runs: pd.DataFrame, study: Mapping[str, Any]) -> str:
         f"best on the {chosen_on} images.",
         "1 MAC = 1 multiply-add of a convolution or linear layer, for one image.",
     ]
-    if len(complete):
+    timed = timing[timing["repeat"].notna()]
+    if len(timed):
         sentences.append(
-            f"Time: training alone, on {trained_on(complete)}; runs may have shared the machine."
+            f"Time: training alone, with nothing else on the device ({timed_on(timed)}), median of "
+            f"{timing_repeats(table)} interleaved repeats and its 95 % interval."
         )
+    if untimed := untimed_configurations(table, study):
+        sentences.append(f"{untimed}.")
     if study.get("reported"):
         sentences.append("Reported: what the exercise's write-up says of its single runs.")
     if (runs["status"] != "ok").any():
@@ -186,9 +230,9 @@ def note(runs: pd.DataFrame, study: Mapping[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def trained_on(runs: pd.DataFrame) -> str:
+def timed_on(timed: pd.DataFrame) -> str:
     """Name the devices, precisions and threads; several of them make times incomparable."""
-    places = runs[["device_name", "precision", "cpu_threads"]].drop_duplicates()
+    places = timed[["device_name", "resolved_precision", "cpu_threads"]].drop_duplicates()
     names = [
         f"{device or 'unknown device'}, {precision}, CPU threads: {threads}"
         for device, precision, threads in places.fillna("").itertuples(index=False)
@@ -244,14 +288,19 @@ def main(argv: list[str] | None = None) -> int | None:
     parser.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")
     parser.add_argument("--runs", type=Path, required=True, help="runs.csv of collect_runs")
     parser.add_argument("--complexity", type=Path, required=True, help="csv: a row a network")
+    parser.add_argument("--timing", type=Path, required=True, help="csv of time_training")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     arguments = parser.parse_args(argv)
     study = read_study(arguments.study)
     runs = read_table(arguments.runs, study)
-    table = summary(runs, read_cells(arguments.complexity, study["axes"]), study)
-    write_table(bands(read_table(arguments.curves, study), study), arguments.out / "bands.csv")
+    complexity, timing = (
+        read_cells(path, study["axes"]) for path in (arguments.complexity, arguments.timing)
+    )
+    table = summary(runs, complexity, timing, study)
+    curves = read_table(arguments.curves, study)
+    write_table(bands(curves, table, study), arguments.out / "bands.csv")
     write_table(table, arguments.out / "summary.csv")
-    cells, text = people_table(table, study), note(runs, study)
+    cells, text = people_table(table, study), note(table, runs, timing, study)
     write_text(arguments.out / "summary.md", markdown(cells, study["title"], text))
     write_text(
         arguments.out / "summary.tex",

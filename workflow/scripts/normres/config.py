@@ -24,6 +24,7 @@ class Config:
     save_every: float
     state_budget_gb: float
     runs_per_gpu: int
+    timing_repeats: int
 
 
 def read_config(raw: Mapping[str, Any]) -> Config:
@@ -36,8 +37,9 @@ def read_config(raw: Mapping[str, Any]) -> Config:
     config = _coerce_config(raw, full)
     check(config, full, "config")
     settings = {
-        key: config.get(key, full["properties"][key]["default"])
-        for key in ("data_root", "device", "save_every", "state_budget_gb", "runs_per_gpu")
+        key: config.get(key, option["default"])
+        for key, option in full["properties"].items()
+        if "default" in option
     }
     names = _select(config["study"], config["studies"])
     studies = [expand(name, config["studies"][name]) for name in names]

@@ -51,8 +51,10 @@ def draw_curves(
     study = tables.study
     panels = arrange(tables.configurations, study)
     drawn = drawn_rows(tables, quantity)
-    longest = drawn["seconds"].max() if len(drawn) else 0
-    unit, unit_name = next((unit, name) for most, unit, name in UNITS if longest <= most)
+    if against == "time":
+        drawn = drawn[drawn["seconds"].notna()]
+    longest = drawn["seconds"].max()
+    unit, unit_name = next((unit, name) for most, unit, name in UNITS if not longest > most)
     drawn["x"] = drawn["epoch"] if against == "epoch" else drawn["seconds"] / unit
     ends = {
         name: end_label(drawn, name, label, quantity)
@@ -149,13 +151,16 @@ def axis_lines(members: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, tup
 def drawn_rows(tables: Tables, quantity: Quantity) -> pd.DataFrame:
     """The rows a figure shows: series "mean" from bands.csv, "seed" from curves.csv, scaled.
 
-    A diverged run is drawn to its last finite value; failed runs are not drawn.
+    A diverged run is drawn to its last finite value; failed runs are not drawn. `seconds` are those
+    of timing.csv, the same for all seeds: those of the runs themselves (`train_seconds`) compare
+    nothing where several shared the machine.
     """
     means = tables.bands[tables.bands["metric"] == quantity.metric].rename(
         columns={"mean": "value"}
     )
     seeds = tables.curves[tables.curves["status"] != "failed"]
-    seeds = seeds.rename(columns={"train_seconds": "seconds"})
+    pace = tables.summary.set_index("configuration")["seconds_per_epoch_median"]
+    seeds = seeds.assign(seconds=seeds["epoch"] * seeds["configuration"].map(pace).astype(float))
     if quantity.metric == "gap":
         seeds = seeds.assign(value=seeds["train_eval_accuracy"] - seeds["test_accuracy"])
     else:

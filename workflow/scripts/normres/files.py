@@ -93,6 +93,14 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_line(path: str | Path, line: str) -> None:
+    """Add a line to a text file, which is made where there is none."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON with sorted keys; NaN and infinities are refused."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")

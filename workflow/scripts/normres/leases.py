@@ -41,19 +41,37 @@ def visible_gpus() -> list[str]:
 held: list[FileLock] = []
 
 
-def lease_gpu(runs_per_gpu: int, while_waiting: Callable[[], None]) -> None:
+def lease_gpu(
+    runs_per_gpu: int, while_waiting: Callable[[], None], exclusive: bool = False
+) -> None:
     """Take a slot of a GPU for the life of this process; CUDA_VISIBLE_DEVICES names that GPU alone.
 
-    Waits while all slots are taken, calling `while_waiting` every moment; it may raise to give up.
+    `exclusive` takes all slots of a GPU. Waits while slots are taken, calling `while_waiting` every
+    moment; it may raise to give up.
     Must be called before CUDA starts. Where a scheduler has given this process its one GPU, or
     there is none, nothing happens.
     """
     gpus = visible_gpus()
     if not gpus or ("SLURM_JOB_ID" in os.environ and len(gpus) == 1):
         return
-    gpu, lock = _take_slot(lease_folder(), gpus, runs_per_gpu, while_waiting)
-    held.append(lock)
+    take = _take_gpu if exclusive else _take_slot
+    gpu, locks = take(lease_folder(), gpus, runs_per_gpu, while_waiting)
+    held.extend(locks)
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+
+
+def lease_machine(while_waiting: Callable[[], None]) -> None:
+    """Be the only timing of this user on this machine (or in this allocation), for life.
+
+    Waits and calls `while_waiting` as `lease_gpu` does. A timing whose Snakemake was killed goes
+    on, and the next call's must not compute beside it.
+    """
+    folder = lease_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while (lock := try_lock(folder / "timing")) is None:
+        while_waiting()
+        time.sleep(WAIT_SECONDS)
+    held.append(lock)
 
 
 def lease_folder() -> Path:
@@ -69,15 +87,48 @@ def lease_folder() -> Path:
 
 def _take_slot(
     folder: Path, gpus: list[str], runs_per_gpu: int, while_waiting: Callable[[], None]
-) -> tuple[str, FileLock]:
+) -> tuple[str, list[FileLock]]:
     """Take a slot, a GPU's second one only when every GPU's first is taken."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         for slot in range(runs_per_gpu):
             for gpu in gpus:
-                name = gpu.replace("/", "_")
-                lock = try_lock(folder / f"gpu-{name}-slot-{slot}")
+                lock = try_lock(_lock_file(folder, gpu, f"slot-{slot}"))
                 if lock is not None:
-                    return gpu, lock
+                    return gpu, [lock]
         while_waiting()
         time.sleep(WAIT_SECONDS)
+
+
+def _take_gpu(
+    folder: Path, gpus: list[str], runs_per_gpu: int, while_waiting: Callable[[], None]
+) -> tuple[str, list[FileLock]]:
+    """Take all slots of one GPU: of a free one, else of the one with most free slots.
+
+    What is taken there is kept while its other runs end. That makes nobody wait for ever: runs wait
+    with no slot in hand, and of those who want a whole GPU only one has its lock `all`.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = ["all", *(f"slot-{slot}" for slot in range(runs_per_gpu))]
+    taken: dict[str, dict[str, FileLock]] = {gpu: {} for gpu in gpus}
+    while True:
+        for gpu, locks in taken.items():
+            for name in names:
+                lock = locks.get(name) or try_lock(_lock_file(folder, gpu, name))
+                if lock is not None:
+                    locks[name] = lock
+                elif name == "all":
+                    break
+        chosen = max(taken, key=lambda gpu: len(taken[gpu]))
+        if taken[chosen]:
+            for lock in (lock for gpu in taken if gpu != chosen for lock in taken[gpu].values()):
+                lock.release()
+            taken = {chosen: taken[chosen]}
+        if len(taken[chosen]) == len(names):
+            return chosen, list(taken[chosen].values())
+        while_waiting()
+        time.sleep(WAIT_SECONDS)
+
+
+def _lock_file(folder: Path, gpu: str, name: str) -> Path:
+    return folder / f"gpu-{gpu.replace('/', '_')}-{name}"

@@ -15,6 +15,20 @@ SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 # Options that change how much memory training takes, but not the network.
 MEMORY_OPTIONS = ("batch_size", "optimizer", "momentum")
 
+# Options that change neither what a training step computes nor how many there are in an epoch. All
+# others are taken to change the time of training, also those that a new network or norm brings.
+UNTIMED_OPTIONS = (
+    "learning_rate",
+    "weight_decay",
+    "beta1",
+    "beta2",
+    "epsilon",
+    "initialization",
+    "zero_init_residual",
+    "test_images",
+    "train_eval_images",
+)
+
 # Options that only one kind of optimiser reads.
 OPTIMIZER_OPTIONS = {
     "beta1": {"adam", "adamw"},

@@ -23,6 +23,7 @@ from normres.errors import InputError
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
 from normres.options import MEMORY_OPTIONS, option_schemas
+from normres.timed import list_timed
 
 RESULTS = Path("results")
 
@@ -42,12 +43,15 @@ TABLES = (
     "runs.csv",
     "complexity.csv",
     "layers.csv",
+    "timing.csv",
+    "timing.json",
     "bands.csv",
     "summary.csv",
     "summary.md",
     "summary.tex",
 )
 COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
+ALL_CORES = 1_000_000  # threads of a job that wants the machine alone: Snakemake has fewer to give
 LONGEST_ARGUMENT = 100_000  # bytes; Linux allows 131,072 for a whole shell command
 REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.schema.yaml")
 
@@ -78,13 +82,18 @@ class Pipeline:
         self._networks = {
             name: canonical(list_networks(study)) for name, study in self.studies.items()
         }
+        self._timed = {
+            name: list_timed(study, config.timing_repeats) for name, study in self.studies.items()
+        }
+        self.on_this_machine = True  # jobs, and not on a cluster's nodes
         for name in self.studies:
             self._check_length(name)
 
     def _check_length(self, name: str) -> None:
         """Refuse a study whose lists a command line cannot hold."""
         networks, definition = self.networks(name), self.definition(name)
-        if max(len(networks), len(definition)) > LONGEST_ARGUMENT:
+        timed = canonical(self._timed[name])
+        if max(len(networks), len(timed), len(definition)) > LONGEST_ARGUMENT:
             raise InputError(
                 f"config.studies.{name}: too many different networks "
                 f"({len(json.loads(networks)['runs'])}) or seeds "
@@ -132,6 +141,7 @@ class Pipeline:
         a cluster (`nodes` is its number of jobs), each run has a GPU that the scheduler gives it.
         """
         if not workflow.is_main_process or workflow.nodes is not None:
+            self.on_this_machine = False
             return
         limit = workflow.global_resources.get("gpu").value
         gpus = len(visible_gpus()) if limit is None else limit
@@ -183,6 +193,17 @@ class Pipeline:
         """GPUs of a run; Snakemake makes it 0 where its limit `gpu` is 0."""
         return 0 if self.config.device == "cpu" else 1
 
+    def timing_threads(self, wildcards) -> int:
+        """CPU threads of a timing: all, so that nothing else is computed here meanwhile."""
+        if self.on_this_machine:
+            return ALL_CORES
+        return max(run.specification["cpu_threads"] for run in self.studies[wildcards.study].runs)
+
+    def timing_gpus(self, wildcards) -> int:
+        """Slots of a timing, those of a whole GPU; see run_gpus."""
+        whole = self.config.runs_per_gpu if self.on_this_machine else 1
+        return whole * self.run_gpus
+
     def study_parameter(self, wildcards) -> str:
         """What a job's study is; see `definition`."""
         return self.definition(wildcards.study)
@@ -219,6 +240,26 @@ class Pipeline:
         The complexity depends on it instead of on study.json: so a new seed recounts nothing.
         """
         return self._networks[name]
+
+    def timed_parameter(self, wildcards) -> str:
+        """What of a job's study is timed; see `timed`."""
+        return self.timed(wildcards.study)
+
+    def timed_file(self, study: str) -> str:
+        """A file whose name changes with `timed`, which it holds."""
+        return f"{RESULTS}/{study}/.timed-{digest(self.timed(study).encode())}.json"
+
+    def timed_of(self, wildcards) -> str:
+        """`timed_file` of a job's study."""
+        return self.timed_file(wildcards.study)
+
+    def timed(self, name: str) -> str:
+        """What of a study is timed (see timed.py), as one canonical JSON text.
+
+        How often the timing has failed is in it: one failure more makes the next call try again.
+        """
+        failures = self.failures.get((name, "time_training"))
+        return canonical(self._timed[name] | ({"failures": failures} if failures else {}))
 
     def dataset_arguments(self, wildcards) -> str:
         """Arguments of prepare_data.py for one data set, quoted for the shell."""
@@ -315,7 +356,8 @@ class Pipeline:
             files += self._lost_files(study)
             files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
             files += self.figure_files(study.name)
-            files += [self.definition_file(study.name), self.networks_file(study.name)]
+            listed = (self.definition_file, self.networks_file, self.timed_file)
+            files += [file(study.name) for file in listed]
         return files
 
     def _lost_files(self, study: Study) -> list[str]:

@@ -33,6 +33,8 @@ LOG_LINES = 6  # of a failed job's log that are shown
 STOPPING = "Will exit after finishing currently running jobs"  # Snakemake's answer to SIGTERM
 RUNS_SHOWN = 12  # of those in training; a cluster may train hundreds
 
+TIMING = "time_training"  # a rule that says how far it is, as runs do
+
 SLURM_LOGS = "slurm_logs"  # folder of what the jobs' own Snakemake prints: nothing about the run
 SLURM_STATUS = re.compile(r"SLURM status is: '(\w+)'")
 
@@ -80,8 +82,8 @@ class Display(logging.Handler):
         elif event == LogEvent.JOB_INFO:
             self.jobs[record.jobid] = record
             # Forget how far an earlier attempt was; a dry run says JOB_INFO, too.
-            if record.rule_name == "train" and not self.workflow.dryrun:
-                self._progress_file(record).unlink(missing_ok=True)
+            if not self.workflow.dryrun:
+                self._forget_progress(record)
         elif event == LogEvent.JOB_FINISHED:
             self._finish(record.job_id)
         elif event == LogEvent.JOB_ERROR:
@@ -122,14 +124,18 @@ class Display(logging.Handler):
 
     def _finish(self, job_id: int) -> None:
         job = self.jobs.pop(job_id, None)
+        if job is not None:
+            self._forget_progress(job)
         if job is not None and job.rule_name == "train":
-            self._progress_file(job).unlink(missing_ok=True)
             key = (job.wildcards["study"], job.wildcards["run"])
             self.to_train.discard(key)
             self.core_seconds_left -= self.core_seconds.pop(key, 0)
 
-    def _progress_file(self, job: logging.LogRecord) -> Path:
-        return progress_file(job.wildcards["study"], job.wildcards["run"])
+    def _forget_progress(self, job: logging.LogRecord) -> None:
+        if job.rule_name == "train":
+            progress_file(job.wildcards["study"], job.wildcards["run"]).unlink(missing_ok=True)
+        elif job.rule_name == TIMING:
+            progress_file(job.wildcards["study"], TIMING).unlink(missing_ok=True)
 
     def _explain_failure(self, record: logging.LogRecord) -> None:
         job = self.jobs.pop(record.jobid, None)
@@ -268,7 +274,8 @@ class Display(logging.Handler):
             runs.add_row(Text(f"  {_count(waiting, 'run')} in the queue (squeue --me)"))
         for job in list(self.jobs.values()):
             if job.rule_name != "train":
-                runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"))
+                left = _left_of_run(timing_left(job))
+                runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"), left)
         return Group(head, runs)
 
     def _line(self) -> str:
@@ -278,6 +285,11 @@ class Display(logging.Handler):
             f"loss {_number(state['train_loss'], '.3f')}, "
             f"accuracy {_number(state['test_accuracy'], '.1%')}"
             for _, run, state in states[:RUNS_SHOWN]
+        ]
+        shown += [
+            f"{job.rule_msg}, {_left_of_run(left)}"
+            for job in list(self.jobs.values())
+            if (left := timing_left(job)) is not None
         ]
         head = f"{self.done} of {self.total} jobs, about {self._left(states)} left"
         if waiting := self._waiting(states):
@@ -310,8 +322,19 @@ class Display(logging.Handler):
 
 
 def progress_file(study: str, run: str) -> Path:
-    """Where a run says how far it is."""
+    """Where a run, or the timing, says how far it is."""
     return RESULTS / study / "logs" / f"{run}.progress.json"
+
+
+def timing_left(job: logging.LogRecord) -> float | None:
+    """Seconds until a timing ends; None for other jobs, and before it can be told."""
+    if job.rule_name != TIMING:
+        return None
+    try:
+        path = progress_file(job.wildcards["study"], TIMING)
+        return json.loads(path.read_text(encoding="utf-8"))["seconds_left"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _more(states: list[Any]) -> str:

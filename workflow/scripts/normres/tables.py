@@ -139,6 +139,24 @@ def absent_runs(runs: pd.DataFrame, *, shown: int = 4) -> str:
     return f"{len(absent)} of {len(runs)} runs missing: {', '.join(names[:shown])}{more}"
 
 
+def timing_repeats(summary: pd.DataFrame) -> str:
+    """How many repeats the times rest on: "10", or "10 or 12" where configurations differ."""
+    repeats = sorted({int(n) for n in summary["timing_repeats"].dropna() if n})
+    return " or ".join(map(str, repeats))
+
+
+def untimed_configurations(
+    summary: pd.DataFrame, study: Mapping[str, Any], *, shown: int = 4
+) -> str:
+    """One line about the configurations without times: "Not timed: resnet/batch (why), ..."."""
+    untimed = summary[~(summary["timing_repeats"] > 0)]
+    names = _names(untimed, configuration_columns(study))
+    reasons = untimed["untimed_reason"].astype(object).fillna("no row in timing.csv")
+    named = [f"{name} ({reason})" for name, reason in zip(names, reasons, strict=True)]
+    more = f" and {len(named) - shown} more" if len(named) > shown else ""
+    return f"Not timed: {', '.join(named[:shown])}{more}" if named else ""
+
+
 def _names(table: pd.DataFrame, columns: list[str]) -> list[str]:
     axes = columns[2:]
     return [

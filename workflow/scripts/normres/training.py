@@ -33,7 +33,7 @@ from normres.working_copy import WorkingCopy
 
 
 def build_optimizer(
-    network: nn.Module, specification: Mapping[str, Any], graphed: bool
+    network: nn.Module, specification: Mapping[str, Any], graphed: bool = False
 ) -> torch.optim.Optimizer:
     """The optimiser that the specification names, over all parameters.
 

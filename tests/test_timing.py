@@ -1,0 +1,339 @@
+"""Timing: what is timed, what is measured, and what happens where it cannot be measured."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import record_untimed
+import time_training
+from conftest import PROJECT
+from normres import measurement
+from normres.config import read_config
+from normres.errors import DeviceError, InputError
+from normres.grid import Study
+from normres.measurement import Measurement
+from normres.options import resolve
+from normres.pipeline import Pipeline, canonical
+from normres.timed import list_timed, read_timed
+from normres.timing import measure, timing_rows
+
+SMALL = {"batch_size": 16, "train_images": 58}
+STUDY = {
+    "dataset": "digits",
+    "models": ["convnet", "resnet"],
+    "norms": ["none", "batch"],
+    "seeds": [0, 1],
+    "epochs": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Few calls a repeat: what is tested are no speeds. No timing waits for another test's."""
+    monkeypatch.setattr(time_training, "lease_machine", lambda while_waiting: None)
+    monkeypatch.setattr(measurement, "LEAST_SECONDS", {})
+    monkeypatch.setattr(measurement, "LEAST_LATENCY_SECONDS", 1e-9)
+    monkeypatch.setattr(measurement, "LATENCY_BATCHES", (1, 128))
+
+
+def study(**changes) -> Study:
+    config = {"study": "s", "studies": {"s": {**STUDY, **changes}}}
+    return Pipeline(read_config(config)).studies["s"]
+
+
+def small(model="convnet", norm="none", **options):
+    return resolve(model, norm, 0, 1, {**SMALL, **options})
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- What is timed ----
+
+
+def test_what_changes_no_time_is_not_in_the_list():
+    base = list_timed(study(), 10)
+    assert len(base["timed"]) == 4
+    for change in (
+        {"seeds": [0, 1, 2]},
+        {"epochs": 9},
+        {"title": "Why?"},
+        {"learning_rate": [1e-3, 1e-4], "weight_decay": 0.1, "beta1": 0.8},
+        {"initialization": "he", "zero_init_residual": True},
+        {"test_images": 50, "train_eval_images": 10},
+        {"models": ["resnet", "convnet"]},
+    ):
+        assert canonical(list_timed(study(**change), 10)) == canonical(base), change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 64},
+        {"precision": "bfloat16"},
+        {"compile": True},
+        {"cpu_threads": 2},
+        {"optimizer": "sgd"},
+        {"depth": 1},
+        {"affine": False},
+        {"conv_bias": "false"},
+        {"pooling": "mean"},
+        {"normalize": "half"},
+        {"train_images": 500},
+        {"validation_images": 100},
+        {"dataset": "svhn"},
+        {"norms": ["none", "group"]},
+    ],
+)
+def test_what_changes_times_is_in_the_list(change):
+    assert canonical(list_timed(study(**change), 10)) != canonical(list_timed(study(), 10))
+
+
+def test_a_list_gives_the_specifications_of_the_runs(tmp_path):
+    """All options are those of the study's runs, but for the options that are not timed."""
+    made = study(
+        batch_size=[16, 32],
+        groups=8,
+        norms=["none", "group"],
+        optimizer="sgd",
+        overrides={"convnet": {"batch_size": 64}},
+        learning_rate=0.1,
+    )
+    path = tmp_path / "timed.json"
+    path.write_text(canonical(list_timed(made, 3)))
+    listed = read_timed(path)
+    assert listed["repeats"] == 3 and listed["axes"] == {"batch_size": [16, 32]}
+    got = {
+        (e["model"], e["norm"], *e["axes"].values()): e["specification"] for e in listed["timed"]
+    }
+    assert len(got) == 6
+    for run in made.runs:
+        found = got[run.model, run.norm, *run.axes.values()]
+        other = {k for k, v in run.specification.items() if found.get(k) != v}
+        assert other <= {"seed", "epochs", "learning_rate"} and set(found) == set(run.specification)
+
+
+def test_no_list_is_refused(tmp_path):
+    path = tmp_path / "timed.json"
+    path.write_text('{"timed": [{"model": "resnet"}]}')
+    with pytest.raises(InputError, match=r"timed\.json: not a list of configurations"):
+        read_timed(path)
+
+
+# ---- What is measured ----
+
+
+def test_a_measurement_calls_steps_and_predictions_of_its_sizes(digits_folder, monkeypatch):
+    """58 images in batches of 16 leave 10; predictions are of 1 and 128 images, in evaluation."""
+    made = Measurement(small(norm="batch"), str(digits_folder), "cpu", None)
+    called = []
+    step, predict = made.run.step, made._predict
+
+    def recorded_step(positions):
+        called.append(
+            ("step", len(positions), made.run.working.module.training, torch.is_grad_enabled())
+        )
+        return step(positions)
+
+    def recorded_predict(batch):
+        called.append(
+            ("predict", len(batch), made.run.working.module.training, torch.is_grad_enabled())
+        )
+        assert batch.dtype == torch.float32
+        return predict(batch)
+
+    monkeypatch.setattr(made.run, "step", recorded_step)
+    monkeypatch.setattr(made, "_predict", recorded_predict)
+    made.warm_up()
+    facts = made.prepare()
+    assert facts["batch_sizes"] == {"step": 16, "last_step": 10, "latency_1": 1, "latency_128": 128}
+    called.clear()
+    made.calls = {"step": 3, "last_step": 2, "latency_1": 2, "latency_128": 1}
+    seconds = made.repeat()
+    assert set(seconds) == set(made.calls) and all(value > 0 for value in seconds.values())
+    assert called == [
+        *[("step", 16, True, True)] * 3,
+        *[("step", 10, True, True)] * 2,
+        *[("predict", 1, False, False)] * 2,
+        ("predict", 128, False, False),
+    ]
+
+
+def test_calls_fill_the_least_time(digits_folder, monkeypatch):
+    monkeypatch.setattr(measurement, "LEAST_SECONDS", {"step": 1.0, "last_step": 0.1})
+    made = Measurement(small(), str(digits_folder), "cpu", None)
+    monkeypatch.setattr(made, "_seconds", lambda name, calls: 0.3)
+    assert made.prepare()["calls_a_repeat"] == {
+        "step": 4,
+        "last_step": 1,
+        "latency_1": 1,
+        "latency_128": 1,
+    }
+
+
+def test_positions_are_whole_random_orders(digits_folder):
+    made = Measurement(small(), str(digits_folder), "cpu", None)
+    drawn = torch.cat([next(made.positions["step"]) for _ in range(29)])  # 464 = 8 * 58
+    counts = torch.bincount(drawn, minlength=58)
+    assert (counts == 8).all()
+    assert drawn[:58].tolist() != drawn[58:116].tolist()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells peak memory")
+def test_peak_memory_holds_weights_gradients_and_moments(digits_folder):
+    """VGG11 with Adam: 28 M parameters of 4 bytes, 4 times; an earlier peak does not count."""
+    junk = bytearray(1_500_000_000)
+    del junk
+    made = Measurement(small("vgg11"), str(digits_folder), "cpu", None)
+    made.warm_up()
+    assert 4 * 4 * 28e6 < made.peak_bytes < 1_400_000_000
+
+
+def test_an_epoch_is_its_full_batches_and_the_last_one():
+    facts = {
+        "environment": {
+            "device": "cpu",
+            "device_name": "x",
+            "precision": "float32",
+            "compiled": False,
+        },
+        "train_images": 58,
+        "batch_sizes": {"step": 16, "last_step": 10},
+        "peak_memory_bytes": None,
+    }
+    repeats = [{"step": 2.0, "last_step": 1.5, "latency_1": 0.1}]
+    entry = {"model": "resnet", "norm": "none", "axes": {}, "specification": small("resnet")}
+    (row,) = timing_rows({"depth": [1, 3]}, [entry], [{"facts": facts, "repeats": repeats}])
+    assert row["epoch_seconds"] == 3 * 2 + 1.5
+    assert row["images_per_second"] == 58 / 7.5
+    assert row["latency_1_seconds"] == 0.1 and row["latency_128_seconds"] is None
+    assert (row["batch_size"], row["depth"], row["repeat"]) == (16, None, 1)
+
+
+# ---- In processes ----
+
+
+def test_configurations_take_turns(digits_folder, tmp_path):
+    """Rows of all repeats, in the list's order; a configuration that cannot train has a reason."""
+    made = study(batch_size=16, train_images=34, models=["convnet"], norms=["none", "batch"])
+    text = canonical(list_timed(made, 2))  # 33 = 2 * 16 + 1 leave no last batch for batch norm
+    (tmp_path / "timed.json").write_text(text.replace('"train_images":34', '"train_images":33'))
+    out, failures = tmp_path / "timing.csv", tmp_path / "failures.txt"
+    options = ["--data", str(digits_folder), "--out", str(out), "--failures", str(failures)]
+    time_training.main(["--timed", str(tmp_path / "timed.json"), *options, "--device", "cpu"])
+    batch, *none = rows(out)
+    assert (batch["norm"], batch["repeat"], batch["step_seconds"]) == ("batch", "", "")
+    assert "33 training images" in batch["reason"]
+    assert [(row["norm"], row["repeat"], row["reason"]) for row in none] == [
+        ("none", "1", ""),
+        ("none", "2", ""),
+    ]
+    for row in none:
+        steps = 2 * float(row["step_seconds"]) + float(row["last_step_seconds"])
+        assert float(row["epoch_seconds"]) == pytest.approx(steps)
+        assert row["device"] == "cpu" and row["resolved_precision"] == "float32"
+    assert failures.read_text().count("33 training images") == 1
+    details = json.loads((tmp_path / "timing.json").read_text())
+    assert [c["reason"] is None for c in details["configurations"]] == [False, True]
+    assert details["configurations"][1]["environment"]["torch"] == torch.__version__
+    assert details["configurations"][1]["calls_a_repeat"]["latency_128"] >= 1
+
+
+def test_a_process_that_is_killed_is_tried_alone_and_then_named(digits_folder):
+    """Memory is short for one: the others have their times, and it has a second chance alone."""
+    hungry = small(train_images=58) | {"batch_size": "no number"}
+    results = measure([small(), hungry], digits_folder, "cpu", None, repeats=1, cores=2)
+    assert results[0]["reason"] is None and len(results[0]["repeats"]) == 1
+    assert "TypeError" in results[1]["reason"] and results[1]["repeats"] == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_promised_gpu_that_is_not_there(digits_folder):
+    with pytest.raises(DeviceError, match="a GPU was promised"):
+        measure([small()], digits_folder, "auto", 1, repeats=1, cores=1)
+
+
+def test_processes_end_with_the_one_that_started_them(digits_folder, tmp_path):
+    command = [sys.executable, str(PROJECT / "workflow/scripts/time_training.py")]
+    command += ["--data", str(digits_folder), "--out", str(tmp_path / "t.csv"), "--device", "cpu"]
+    command += ["--model", "convnet", "--norm", "none", "batch", "--repeats", "100000"]
+    for number in (signal.SIGKILL, signal.SIGINT):
+        process = subprocess.Popen(
+            [*command, "--progress", str(tmp_path / "p.json")],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        deadline = time.monotonic() + 100
+        while not (tmp_path / "p.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        children = descendants(process.pid)
+        assert len(children) >= 3  # the server, and a process a configuration
+        process.send_signal(number)
+        process.wait(20)
+        while any(is_running(child) for child in children) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not [child for child in children if is_running(child)]
+        (tmp_path / "p.json").unlink()
+    assert not (tmp_path / "t.csv").exists()
+
+
+def descendants(pid):
+    found = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True).stdout
+    parents = [tuple(map(int, line.split())) for line in found.splitlines()[1:]]
+    below = {pid}
+    for _ in range(5):
+        below |= {child for child, parent in parents if parent in below}
+    return below - {pid}
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# ---- The commands ----
+
+
+def test_by_hand(digits_folder, tmp_path):
+    chosen = ["--model", "convnet", "--norm", "none", "group", "--groups", "8", "--batch_size", "9"]
+    files = ["--data", str(digits_folder), "--out", str(tmp_path / "t.csv")]
+    time_training.main([*files, *chosen, "--train_images", "27", "--repeats", "1"])
+    assert [(row["norm"], row["batch_size"]) for row in rows(tmp_path / "t.csv")] == [
+        ("none", "9"),
+        ("group", "9"),
+    ]
+    with pytest.raises(InputError, match="--depth: applies to none of these"):
+        time_training.main([*files, *chosen, "--depth", "2"])
+
+
+def test_a_timing_that_fails_for_good_is_recorded(digits_folder, tmp_path):
+    (tmp_path / "timed.json").write_text(canonical(list_timed(study(), 10)))
+    (tmp_path / "log").write_text("error: a GPU was promised\n")
+    options = {
+        "--timed": tmp_path / "timed.json",
+        "--log": tmp_path / "log",
+        "--data": digits_folder,
+        "--out": tmp_path / "timing.csv",
+        "--details": tmp_path / "timing.json",
+        "--failures": tmp_path / "failures" / "time_training.txt",
+        "--attempts": 3,
+    }
+    arguments = [str(part) for pair in options.items() for part in pair]
+    assert record_untimed.main([*arguments, "--code", "69", "--attempt", "2"]) == 69
+    assert not (tmp_path / "timing.csv").exists()
+    assert record_untimed.main([*arguments, "--code", "69", "--attempt", "3"]) == 0
+    written = rows(tmp_path / "timing.csv")
+    assert [row["reason"] for row in written] == ["a GPU was promised"] * 4
+    assert (tmp_path / "failures" / "time_training.txt").read_text().count("\n") == 1

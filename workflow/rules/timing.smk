@@ -1,0 +1,52 @@
+# Times that are compared: every configuration of a study, measured with the machine to itself, so
+# that training may share it. On this machine the job takes all cores, and all slots of a GPU.
+
+
+# As for definitions (compare.smk), the file's name tells one list from another.
+rule list_timed:
+    output:
+        "results/{study}/.timed-{digest}.json",
+    log:
+        "results/{study}/logs/list_timed-{digest}.log",
+    conda:
+        "../../envs/pytorch.yaml"
+    params:
+        timed=pipeline.timed_parameter,
+    message:
+        "listing what is timed of {wildcards.study}"
+    shell:
+        "rm -fv results/{wildcards.study}/.timed-* > {log:q}; "
+        "printf '%s\\n' {params.timed:q} > {output:q}"
+
+
+rule time_training:
+    input:
+        arrays=ancient(pipeline.array_files),
+        timed=pipeline.timed_of,
+        description=pipeline.dataset_file,
+    output:
+        table="results/{study}/timing.csv",
+        details="results/{study}/timing.json",
+    log:
+        "results/{study}/logs/time_training.log",
+    priority: 1  # before the runs of a new study have taken the cores
+    conda:
+        "../../envs/pytorch.yaml"
+    threads: pipeline.timing_threads
+    resources:
+        mem_mb=16000,
+        gpu=pipeline.timing_gpus,
+        attempt=lambda wildcards, attempt: attempt,
+    message:
+        "timing {wildcards.study}"
+    shell:
+        "python -m time_training --timed {input.timed:q} --data $(dirname {input.description:q}) "
+        "--device $NORMRES_DEVICE --gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
+        "--cores {threads} --out {output.table:q} --details {output.details:q} "
+        "--progress results/{wildcards.study}/logs/time_training.progress.json "
+        "--failures results/{wildcards.study}/failures/time_training.txt > {log:q} 2>&1 "
+        "|| python -m record_untimed --code $? --timed {input.timed:q} --log {log:q} "
+        "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
+        "--data $(dirname {input.description:q}) --out {output.table:q} "
+        "--details {output.details:q} "
+        "--failures results/{wildcards.study}/failures/time_training.txt >> {log:q} 2>&1"

@@ -1,0 +1,146 @@
+"""Seconds of training steps and of predictions, and peak memory, of one configuration."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from normres.devices import choose_computation, choose_device
+from normres.environment import describe
+from normres.images import open_images
+from normres.options import check_last_batch
+from normres.seeding import generator
+from normres.training import TrainingRun
+
+LATENCY_BATCHES = (1, 128)  # images a prediction
+STEP, LAST_STEP = "step", "last_step"  # of training: a full batch, and the short last one
+
+# How long the calls of a repeat take together, so that the clock's resolution is nothing to it.
+LEAST_SECONDS = {STEP: 0.05, LAST_STEP: 0.05}
+LEAST_LATENCY_SECONDS = 0.02
+
+
+class Measurement:
+    """One configuration, measured in this process: `warm_up`, then `prepare`, then `repeat`s.
+
+    `specification` is a run's, `data` a folder of prepared images, `device` and `gpus` those of
+    devices.choose_device. Raises InputError and DeviceError as a run does.
+    """
+
+    def __init__(self, specification: Mapping[str, Any], data: str, device: str, gpus: int | None):
+        images = open_images(data)
+        self.computation = choose_computation(specification, choose_device(device, gpus))
+        self.memory_before = resident_bytes("VmRSS")
+        self.run = TrainingRun(specification, images, self.computation)
+        n = self.train_images = len(self.run.sets["train"])
+        check_last_batch(n, specification)
+        size = min(specification["batch_size"], n)
+        self.sizes = {STEP: size} | ({LAST_STEP: n % size} if n % size else {})
+        self.sizes |= {f"latency_{images}": images for images in LATENCY_BATCHES}
+        self.positions = {name: self._positions(size) for name, size in self.sizes.items()}
+        self.calls: dict[str, int] = {}  # of each kind in a repeat
+        self.peak_bytes: int | None = None
+
+    def _positions(self, size: int) -> Iterator[torch.Tensor]:
+        """Positions (size,) of training images, in random orders of all, as training draws them."""
+        left, source = torch.empty(0, dtype=torch.int64), generator(0, "timing", size)
+        while True:
+            while len(left) < size:
+                left = torch.cat([left, torch.randperm(self.train_images, generator=source)])
+            yield left[:size].to(self.computation.device)
+            left = left[size:]
+
+    def _seconds(self, name: str, calls: int) -> float:
+        """Mean seconds of `calls` calls: of steps of training, or of predictions.
+
+        A step is all that training does with a batch, a prediction the network's output for images
+        that are on the device as float32, in evaluation mode.
+        """
+        positions = [next(self.positions[name]) for _ in range(calls)]
+        if name in (STEP, LAST_STEP):
+            self.run.working.module.train()
+            return self._clock(self.run.step, positions)
+        batches = [self.run.sets["train"].batch(chosen)[0] for chosen in positions]
+        self.run.working.module.eval()
+        with torch.no_grad():
+            return self._clock(self._predict, batches)
+
+    def _predict(self, batch: torch.Tensor) -> torch.Tensor:
+        with self.computation.autocast():
+            return self.run.forward(batch)
+
+    def _clock(self, call: Callable[[torch.Tensor], Any], inputs: Sequence[torch.Tensor]) -> float:
+        self.computation.synchronize()
+        started = time.perf_counter()
+        for value in inputs:
+            call(value)
+        self.computation.synchronize()
+        return (time.perf_counter() - started) / len(inputs)
+
+    def warm_up(self) -> None:
+        """Call everything: it compiles, captures graphs, allocates, chooses kernels."""
+        self._seconds(STEP, 1)
+        self._forget_peak()
+        self._seconds(STEP, 1)
+        self.peak_bytes = self._read_peak()
+        for name in [name for name in self.sizes if name != STEP]:
+            try:
+                self._seconds(name, 1)
+            except torch.OutOfMemoryError:
+                if name == LAST_STEP:
+                    raise
+                del self.sizes[name]  # a larger batch than it is trained with: no such latency
+
+    def prepare(self) -> dict[str, Any]:
+        """Fix how often a repeat calls what; say what the times rest on."""
+        for name in self.sizes:
+            least = LEAST_SECONDS.get(name, LEAST_LATENCY_SECONDS)
+            self.calls[name] = math.ceil(least / self._seconds(name, 1))
+        return {
+            "environment": describe(self.computation),
+            "peak_memory_bytes": self.peak_bytes,
+            "train_images": self.train_images,
+            "batch_sizes": self.sizes,
+            "calls_a_repeat": self.calls,
+        }
+
+    def _forget_peak(self) -> None:
+        if self.computation.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.computation.device)
+        else:
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak is what is now
+
+    def _read_peak(self) -> int | None:
+        """Most memory that a training step needed; None where the system does not tell.
+
+        On CUDA what PyTorch has allocated: weights, optimiser, activations, and the images that are
+        kept there. On Linux what the process has in memory beyond what it had before there was a
+        network; what was used once and not given back to the system counts, as by a compiler.
+        """
+        if self.computation.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.computation.device)
+        peak = resident_bytes("VmHWM")
+        return peak - self.memory_before if peak and self.memory_before else None
+
+    def repeat(self) -> dict[str, float]:
+        """Seconds of each kind of call, once more."""
+        if self.computation.device.type == "cuda":
+            # Uncounted: another process had the device. On a CPU it makes no difference: steps of
+            # 22, 119 and 240 ms took within 2.5 % of the next ones when the caches were overwritten
+            # before (median of 12; one thread of an AMD EPYC, torch 2.14.1).
+            self._seconds(STEP, self.calls[STEP])
+        return {name: self._seconds(name, calls) for name, calls in self.calls.items()}
+
+
+def resident_bytes(field: str) -> int | None:
+    """A size in bytes of this process from Linux's /proc/self/status; None elsewhere."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return 1024 * int(line.split()[1])
+    return None

@@ -1,0 +1,195 @@
+"""Time training and predictions of several configurations, one at a time, in interleaved rounds.
+
+    python workflow/scripts/time_training.py --data results/data/digits --out /tmp/timing.csv \\
+        --model convnet resnet --norm none batch --batch_size 20 --precision auto
+
+Writes timing.csv, a row a configuration and repeat: seconds of a training step (`step_seconds`), of
+the short last batch's (`last_step_seconds`) and of an epoch (its full batches and the last one),
+images a second, seconds of a prediction for 1 and for 128 images (evaluation mode), and the most
+memory that training needs. A configuration without times has one row, which says why. The JSON file
+beside it holds device, precision, versions, batch sizes and calls of each.
+
+Nothing else should compute on the machine meanwhile: Snakemake gives this command all its cores,
+and all of a GPU.
+
+Times rest on random initial weights and a few images: they depend neither on seed nor on epochs.
+"""
+
+import argparse
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from normres import catalog
+from normres.errors import InputError, run_command
+from normres.files import read_json, replacing, write_json
+from normres.leases import lease_gpu, lease_machine
+from normres.options import applies, option_schemas
+from normres.plans import make_plan
+from normres.tables import write_table
+from normres.timed import read_timed
+from normres.timing import measure, timing_rows
+from normres.wording import duration
+from record_failure import note_failure
+
+SAY_SECONDS = 15  # between two lines about how far it is
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse(argv)
+    listed = read_timed(arguments.timed) if arguments.timed else by_hand(arguments)
+    timed = listed["timed"]
+    dataset = read_json(arguments.data / "dataset.json")
+    lease_machine(say_once("another timing is at work here"))
+    if arguments.device != "cpu" and arguments.gpus != 0:
+        lease_gpu(arguments.runs_per_gpu, say_once("no GPU is free of runs"), exclusive=True)
+    started = datetime.now(UTC)
+    progress = Progress(arguments.progress)
+    results = measure(
+        [entry["specification"] for entry in timed],
+        arguments.data,
+        arguments.device,
+        arguments.gpus,
+        arguments.repeats or listed["repeats"],
+        arguments.cores,
+        progress.after_turn,
+    )
+    untimed = [result["reason"] for result in results if result["reason"]]
+    for entry, result in zip(timed, results, strict=True):
+        if result["reason"]:
+            name = "/".join([entry["model"], entry["norm"], *map(str, entry["axes"].values())])
+            print(f"not timed: {name}: {result['reason']}")
+    if untimed and arguments.failures:
+        note_failure(arguments.failures, untimed[0])
+    details = arguments.details or arguments.out.with_suffix(".json")
+    write_results(arguments.out, details, listed, results, started, dataset["checksum"])
+    took = duration((datetime.now(UTC) - started).total_seconds())
+    print(f"{arguments.out}: {len(timed) - len(untimed)} of {len(timed)} timed, in {took}")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    summary, _, details = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder made by prepare_data.py")
+    parser.add_argument("--out", type=Path, required=True, help="csv to write")
+    parser.add_argument(
+        "--details", type=Path, help="JSON to write: what the times rest on [--out with .json]"
+    )
+    parser.add_argument(
+        "--repeats", type=int, help="rounds that are counted [the list's; without one 10]"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="as for train.py"
+    )
+    parser.add_argument("--gpus", type=int, help="GPUs that a scheduler has promised")
+    parser.add_argument(
+        "--runs-per-gpu", type=int, default=1, help="runs that may share a GPU: all must have left"
+    )
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=os.cpu_count(),
+        help="CPU cores to use while nothing is timed, to warm up [all]",
+    )
+    parser.add_argument("--failures", type=Path, help="file to note in that not all were timed")
+    parser.add_argument("--progress", type=Path, help="small JSON file kept up to date")
+    what = parser.add_argument_group("what to time: a list, or each model with each norm")
+    what.add_argument("--timed", type=Path, help="a study's list, as Snakemake writes it")
+    what.add_argument("--model", nargs="+", choices=catalog.names("networks"))
+    what.add_argument("--norm", nargs="+", choices=catalog.names("norms"), default=["none"])
+    options = parser.add_argument_group("training options, for all of them")
+    for name, option in option_schemas().items():
+        text = f"{option['description']} [{option['default']}]".replace("%", "%%")
+        options.add_argument(f"--{name}", metavar="VALUE", help=text)
+    arguments = parser.parse_args(argv)
+    if (arguments.timed is None) == (arguments.model is None):
+        parser.error("give either --model or --timed")
+    if min(arguments.repeats or 1, arguments.cores) < 1 or arguments.repeats == 0:
+        parser.error("--repeats and --cores are at least 1")
+    return arguments
+
+
+def by_hand(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `read_timed` gives, from --model, --norm and the options; none of these is an axis."""
+    given = {name: getattr(arguments, name) for name in option_schemas()}
+    given = {name: value for name, value in given.items() if value is not None}
+    optimizer = given.get("optimizer", option_schemas()["optimizer"]["default"])
+    timed, read = [], set()
+    for model, norm in itertools.product(arguments.model, arguments.norm):
+        taken = {k: v for k, v in given.items() if applies(k, model, norm, optimizer)}
+        read |= set(taken)
+        plan = make_plan({"model": model, "norm": norm, "seed": 0, "epochs": 1, **taken})
+        entry = {"model": model, "norm": norm, "axes": {}, "options": taken}
+        timed.append(entry | {"specification": plan["specification"]})
+    if unread := sorted(set(given) - read):
+        raise InputError(f"--{unread[0]}: applies to none of these models, norms and optimisers")
+    return {"axes": {}, "repeats": 10, "timed": timed}
+
+
+def write_results(
+    table: Path,
+    details: Path,
+    listed: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    started: datetime,
+    checksum: str,
+) -> None:
+    """Write timing.csv, and what the times of each configuration rest on.
+
+    `listed` is as timed.read_timed gives it, `results` as timing.measure does, and `checksum` that
+    of the data.
+    """
+    configurations = [
+        {key: entry[key] for key in ("model", "norm", "axes", "specification")}
+        | {"reason": result["reason"], **(result["facts"] or {})}
+        for entry, result in zip(listed["timed"], results, strict=True)
+    ]
+    times = {"started": started, "finished": datetime.now(UTC)}
+    times = {key: value.isoformat(timespec="seconds") for key, value in times.items()}
+    write_json(details, {**times, "data": checksum, "configurations": configurations})
+    write_table(
+        pd.DataFrame(timing_rows(listed["axes"], listed["timed"], results), dtype=object), table
+    )
+
+
+class Progress:
+    """Says how far the timing is: in the log, and in a small file for the display."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.started = self.said = time.monotonic()
+
+    def after_turn(self, fraction: float) -> None:
+        """Called after each turn; `fraction` of all is done."""
+        now = time.monotonic()
+        left = (now - self.started) * (1 - fraction) / fraction
+        if fraction < 1 and now - self.said >= SAY_SECONDS:
+            print(f"{fraction:.0%} done, about {duration(left)} left", flush=True)
+            self.said = now
+        if self.path is not None:  # no timing should end because a display cannot be told
+            with suppress(OSError), replacing(self.path, durable=False) as temporary:
+                temporary.write_text(f'{{"fraction": {fraction}, "seconds_left": {left}}}')
+
+
+def say_once(text: str) -> Callable[[], None]:
+    """A function that says what is waited for, the first time that it is called."""
+    said = iter([text])
+
+    def wait() -> None:
+        for line in said:
+            print(f"waiting: {line}", flush=True)
+
+    return wait
+
+
+if __name__ == "__main__":
+    run_command(main)
