@@ -6,8 +6,9 @@
 An arrangement RUNSxTHREADS is that many processes which train at the same time, each a run of its
 own. Arrangements take turns, so that all meet the same machine. What counts is the sum of their
 images a second: `cpu_threads` (an option of a study) and `runs_per_gpu` rest on it. On a GPU,
-NVIDIA's MPS lets processes compute truly at once: start it (nvidia-cuda-mps-control -d), run this again, and
-see what it gains. Prints a table and writes concurrent_runs-DEVICE-VERSION.csv to --out.
+NVIDIA's MPS lets processes compute truly at once: start it (nvidia-cuda-mps-control -d), run this
+again, and see what it gains. Prints a table and writes concurrent_runs-DEVICE-VERSION.csv to
+--out.
 """
 
 import argparse

@@ -136,19 +136,15 @@ def test_no_list_is_refused(tmp_path):
 def test_a_measurement_calls_steps_and_predictions_of_its_sizes(digits_folder, monkeypatch):
     """58 images in batches of 16 leave 10; predictions are of 1 and 128 images, in evaluation."""
     made = Measurement(small(norm="batch"), str(digits_folder), "cpu", None)
-    called = []
+    called, network = [], made.run.working.module
     step, predict = made.run.step, made._predict
 
     def recorded_step(positions):
-        called.append(
-            ("step", len(positions), made.run.working.module.training, torch.is_grad_enabled())
-        )
+        called.append(("step", len(positions), network.training, torch.is_grad_enabled()))
         return step(positions)
 
     def recorded_predict(batch):
-        called.append(
-            ("predict", len(batch), made.run.working.module.training, torch.is_grad_enabled())
-        )
+        called.append(("predict", len(batch), network.training, torch.is_grad_enabled()))
         assert batch.dtype == torch.float32
         return predict(batch)
 

@@ -15,13 +15,11 @@ Nor has a run that another process trains by now, as after a kill of Snakemake a
 """
 
 import argparse
-import os
-import signal
-from datetime import UTC, datetime
 from pathlib import Path
 
-from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED, run_command
-from normres.files import append_line, read_json
+from normres.errors import run_command
+from normres.failures import final_reason, note_failure
+from normres.files import read_json
 from normres.housekeeping import HeldError, hold
 from normres.outputs import write_failure
 from normres.plans import parse_plan
@@ -58,32 +56,6 @@ def main(argv: list[str] | None = None) -> int:
         return arguments.code
     print(f"recorded as failed after attempt {arguments.attempt} of {arguments.attempts}: {reason}")
     return 0
-
-
-def final_reason(code: int, attempt: int, attempts: int, log: Path) -> str | None:
-    """Why a command failed for good; None where it is to be tried again, or has not failed."""
-    again = attempt < attempts and code != BAD_INPUT
-    if again or code == INTERRUPTED:
-        return None
-    reason = describe(code, log)
-    ended = code == 128 + signal.SIGTERM or (code == STOPPED and reason.endswith("SIGTERM"))
-    return None if ended and "SLURM_JOB_ID" in os.environ else reason
-
-
-def note_failure(path: Path, reason: str) -> None:
-    """Add a line to a file that counts failures: one more makes the next call try again."""
-    append_line(path, f"{datetime.now(UTC).isoformat(timespec='seconds')} {reason}")
-
-
-def describe(code: int, log: Path) -> str:
-    """Why a command ended with `code`, in a line: the signal, or the last line of its log."""
-    if code - 128 in signal.valid_signals():
-        name = signal.Signals(code - 128).name
-        hint = "; was there enough memory?" if name == "SIGKILL" else ""
-        return f"killed by {name}{hint}"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    last = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
-    return last.removeprefix("error: ").strip()
 
 
 if __name__ == "__main__":

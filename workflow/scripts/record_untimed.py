@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from normres.errors import run_command
+from normres.failures import final_reason, note_failure
 from normres.files import read_json
 from normres.timed import read_timed
-from record_failure import final_reason, note_failure
 from time_training import write_results
 
 

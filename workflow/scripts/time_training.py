@@ -29,6 +29,7 @@ import pandas as pd
 
 from normres import catalog
 from normres.errors import InputError, run_command
+from normres.failures import note_failure
 from normres.files import read_json, replacing, write_json
 from normres.leases import lease_gpu, lease_machine
 from normres.options import applies, option_schemas
@@ -37,7 +38,6 @@ from normres.tables import write_table
 from normres.timed import read_timed
 from normres.timing import measure, timing_rows
 from normres.wording import duration
-from record_failure import note_failure
 
 SAY_SECONDS = 15  # between two lines about how far it is
 
