@@ -42,6 +42,7 @@ def test_the_projects_own_configuration():
         "architectures": 15,
         "exercise": 30,
         "grid": 45,
+        "precision": 90,
     }
 
 

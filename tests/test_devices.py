@@ -1,0 +1,72 @@
+"""How a network is computed: a table in the code and declared options decide, nothing else."""
+
+import os
+
+import pytest
+import torch
+
+from conftest import small_run
+from normres.devices import (
+    can_compile,
+    choose_computation,
+    memory_format,
+    share_compiled_code,
+    wants_compilation,
+)
+from normres.environment import EXACT, describe
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "group", "layer", "instance"])
+def test_the_layout_follows_the_norm_and_the_device(norm):
+    grouped = norm in ("group", "layer", "instance")
+    expected = torch.contiguous_format if grouped else torch.channels_last
+    assert memory_format(norm, "cpu") == expected
+    assert memory_format(norm, "cuda") == torch.channels_last
+    assert choose_computation(small_run("convnet", norm), "cpu").memory_format == expected
+
+
+def test_neither_epochs_nor_seed_change_how_a_network_is_computed():
+    short, long = small_run(epochs=1), small_run(epochs=500, seed=7)
+    assert choose_computation(short, "cpu") == choose_computation(long, "cpu")
+
+
+def test_what_is_compiled(monkeypatch):
+    """auto is the table's choice: not on a CPU, where it was measured to gain nothing."""
+    auto, yes, no = (small_run(compile=value) for value in ("auto", True, False))
+    assert small_run()["compile"] == "auto"
+    assert [wants_compilation(s, "cpu") for s in (auto, yes, no)] == [False, True, False]
+    assert [wants_compilation(s, "cuda") for s in (auto, yes, no)] == [True, True, False]
+    assert not choose_computation(auto, "cpu").compiled
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "kept")
+    assert choose_computation(yes, "cpu").compiled == can_compile("cpu")
+
+
+def test_compiled_code_is_shared_by_runs_alike(monkeypatch, tmp_path):
+    """Apart by threads and instruction set, which stand in the code; where a person says, there."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folders = []
+    for threads in (1, 1, 2):
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        share_compiled_code(threads)
+        folders.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert folders[0] == folders[1] != folders[2]
+    assert folders[0].startswith(str(tmp_path))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    share_compiled_code(1)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] not in folders
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "kept")
+    share_compiled_code(1)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "kept"
+
+
+def test_how_it_was_computed_is_recorded():
+    facts = describe(choose_computation(small_run(precision="bfloat16"), "cpu"))
+    assert facts["precision"] == "bfloat16" and facts["memory_format"] == "channels_last"
+    assert facts["compiled"] is False and facts["cuda_graphs"] is False
+    assert {"precision", "memory_format", "compiled", "cuda_graphs"} <= set(EXACT) <= set(facts)
+
+
+def test_only_the_gpu_has_graphs_and_only_the_cpu_dense_products():
+    computation = choose_computation(small_run(), "cpu")
+    assert computation.dense_products and not computation.graphed
