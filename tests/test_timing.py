@@ -151,7 +151,7 @@ def test_a_measurement_calls_steps_and_predictions_of_its_sizes(digits_folder, m
     monkeypatch.setattr(made.run, "step", recorded_step)
     monkeypatch.setattr(made, "_predict", recorded_predict)
     made.warm_up()
-    facts = made.facts()
+    facts = made.prepare()
     assert facts["batch_sizes"] == {"step": 16, "last_step": 10, "latency_1": 1, "latency_128": 128}
     called.clear()
     made.calls = {"step": 3, "last_step": 2, "latency_1": 2, "latency_128": 1}
@@ -169,7 +169,7 @@ def test_calls_fill_the_least_time(digits_folder, monkeypatch):
     monkeypatch.setattr(measurement, "LEAST_SECONDS", {"step": 1.0, "last_step": 0.1})
     made = Measurement(small(), str(digits_folder), "cpu", None)
     monkeypatch.setattr(made, "_seconds", lambda name, calls: 0.3)
-    assert made.facts()["calls_a_repeat"] == {
+    assert made.prepare()["calls_a_repeat"] == {
         "step": 4,
         "last_step": 1,
         "latency_1": 1,

@@ -25,7 +25,7 @@ LEAST_LATENCY_SECONDS = 0.02
 
 
 class Measurement:
-    """One configuration, measured in this process: `warm_up`, then `facts`, then `repeat`s.
+    """One configuration, measured in this process: `warm_up`, then `prepare`, then `repeat`s.
 
     `specification` is a run's, `data` a folder of prepared images, `device` and `gpus` those of
     devices.choose_device. Raises InputError and DeviceError as a run does.
@@ -82,10 +82,7 @@ class Measurement:
         return (time.perf_counter() - started) / len(inputs)
 
     def warm_up(self) -> None:
-        """Call everything: it compiles, captures graphs, allocates, chooses kernels.
-
-        Then fix how often a repeat calls what.
-        """
+        """Call everything: it compiles, captures graphs, allocates, chooses kernels."""
         self._seconds(STEP, 1)
         self._forget_peak()
         self._seconds(STEP, 1)
@@ -97,12 +94,12 @@ class Measurement:
                 if name == LAST_STEP:
                     raise
                 del self.sizes[name]  # a larger batch than it is trained with: no such latency
+
+    def prepare(self) -> dict[str, Any]:
+        """Fix how often a repeat calls what; say what the times rest on."""
         for name in self.sizes:
             least = LEAST_SECONDS.get(name, LEAST_LATENCY_SECONDS)
             self.calls[name] = math.ceil(least / self._seconds(name, 1))
-
-    def facts(self) -> dict[str, Any]:
-        """What the times rest on."""
         return {
             "environment": describe(self.computation),
             "peak_memory_bytes": self.peak_bytes,

@@ -78,7 +78,7 @@ class Turns:
         if why is not None:
             self.failure = (why, value)
             self.end()
-        elif asked == "facts":
+        elif asked == "prepare":
             self.facts = value
         elif asked == "repeat":
             self.repeats.append(value)
@@ -154,7 +154,7 @@ def _measure_group(
 
         with ThreadPoolExecutor(max(1, cores // threads)) as pool:
             list(pool.map(take, group, ["warm_up"] * len(group)))
-        for asked in ["facts"] + ["repeat"] * repeats:
+        for asked in ["prepare"] + ["repeat"] * repeats:
             for turns in order.sample(group, len(group)):
                 take(turns, asked)
     return group
