@@ -78,7 +78,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """A row a precision: the accuracies in percent, and the test of their difference."""
     given = {"batch_size": options.batch_size, "learning_rate": options.learning_rate}
-    given |= {"normalize": "half", "cpu_threads": options.threads, "compile": False}
+    given |= {"normalize": "half", "cpu_threads": options.threads}
     plain, ours = [], {precision: [] for precision in options.precisions}
     for seed in options.seeds:
         for precision, accuracies in ours.items():
@@ -98,7 +98,7 @@ def compare(
         row = {"model": model, "norm": norm, "precision": precision, "epochs": options.epochs}
         row |= {"ours_mean": np.mean(accuracies), "plain_mean": np.mean(plain)}
         row |= test(np.array(accuracies), np.array(plain), options.margin)
-        row |= {key: facts[key] for key in ("device_name", "cpu_threads", "torch")}
+        row |= {key: facts[key] for key in ("device_name", "cpu_threads", "torch", "compiled")}
         rows.append(row)
         print(
             f"{model} {norm} {precision}: ours {row['ours_mean']:.2f} %, "

@@ -8,6 +8,7 @@ import torch
 
 from conftest import small_run
 from normres.devices import choose_computation
+from normres.measurement import Measurement
 from normres.training import TrainingRun
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -71,6 +72,16 @@ def test_stopped_within_an_epoch(digits, model, norm, compiled):
     again.load_state_dict(copy.deepcopy(stopped.state_dict()))
     list(again.train())
     assert_same(whole, again)
+
+
+def test_peak_memory_grows_with_the_batch(digits_folder):
+    peaks = []
+    for batch_size in (32, 512):
+        specification = small_run("convnet", batch_size=batch_size, train_images=0)
+        measured = Measurement(specification, str(digits_folder), "cuda", None)
+        measured.warm_up()
+        peaks.append(measured.peak_bytes)
+    assert peaks[1] > 2 * peaks[0]
 
 
 def test_float32_is_not_tf32():

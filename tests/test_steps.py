@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn.functional import conv2d, cross_entropy
 
 from conftest import small_run
-from normres import steps
 from normres.devices import Computation, choose_computation
 from normres.layers import SmallMapConv2d
 from normres.steps import GraphedStep
 from normres.training import TrainingRun
+from normres.working_copy import WorkingCopy
 
 MODELS = ["convnet", "vgg11", "resnet", "plainnet"]
 NORMS = ["none", "batch", "group"]
@@ -126,6 +126,65 @@ def test_small_maps_are_convolved_as_others(side, bias):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_small_maps_in_bfloat16_have_gradients_to_its_rounding():
+    """Up to four products are added to a weight's gradient, each rounded to 8 bits."""
+    torch.manual_seed(0)
+    exact = nn.Conv2d(64, 64, 3, padding=1)
+    images, pull = torch.randn(32, 64, 2, 2), torch.randn(32, 64, 2, 2)
+    exact(images).backward(pull)
+    rough = SmallMapConv2d(64, 64, 3, padding=1)
+    rough.load_state_dict(exact.state_dict())
+    rough.bfloat16()(images.bfloat16()).backward(pull.bfloat16())
+    for ours, theirs in zip(rough.parameters(), exact.parameters(), strict=True):
+        error = (ours.grad.float() - theirs.grad).norm() / theirs.grad.norm()
+        assert 1e-5 < float(error) < 2**-7
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_state_of_another_layout_goes_on(digits, precision, optimizer):
+    """As where a run moves from a GPU to a CPU; fused optimisers do not look at strides."""
+    specification = small_run("convnet", "group", precision=precision, optimizer=optimizer)
+    contiguous = choose_computation(specification, "cpu")
+    other = dataclasses.replace(contiguous, memory_format=torch.channels_last)
+    first = TrainingRun({**specification, "epochs": 1}, digits, other)
+    list(first.train())
+    ends = []
+    for computation in (other, contiguous):
+        run = TrainingRun(specification, digits, computation)
+        run.load_state_dict(copy.deepcopy(first.state_dict()))
+        moments = [m for s in run.optimizer.state.values() for m in s.values() if m.ndim == 4]
+        assert len(moments) == (6 if optimizer == "adam" else 3)
+        assert all(m.is_contiguous(memory_format=computation.memory_format) for m in moments)
+        list(run.train())
+        ends.append(run.history[2]["train_loss"])
+    assert ends[0] == pytest.approx(ends[1], rel=5e-3 if precision == "float32" else 3e-2)
+
+
+def test_weights_that_are_shared_frozen_or_unused_in_bfloat16():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.two.weight = self.one.weight
+            self.frozen, self.unused = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.frozen.requires_grad_(False)
+
+        def forward(self, x):
+            return self.frozen(self.two(self.one(x)))
+
+    network = Odd()
+    working = WorkingCopy(network, "bfloat16")
+    assert working.module.one.weight is working.module.two.weight
+    with torch.autocast("cpu", torch.bfloat16):
+        working.module(torch.randn(2, 4)).sum().backward()
+    working.update_gradients()
+    assert (
+        network.one.weight.grad.abs().sum() > 0 and network.one.weight.grad.dtype == torch.float32
+    )
+    assert network.unused.weight.grad is None and network.frozen.weight.grad is None
+
+
 @pytest.mark.parametrize(
     "other", [{"stride": 2}, {"padding": 0}, {"dilation": 2}, {"groups": 4}, {"kernel_size": 1}]
 )
@@ -176,7 +235,7 @@ def graphs_on_the_cpu(monkeypatch):
         recorded, input_positions, loss = capture(self, positions)
 
         def replay():
-            loss.copy_(steps.Step.__call__(self, input_positions))
+            loss.copy_(self.eager(input_positions))
 
         recorded.action = replay
         return recorded, input_positions, loss

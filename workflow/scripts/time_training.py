@@ -66,8 +66,9 @@ def main(argv: list[str] | None = None) -> None:
         if result["reason"]:
             name = "/".join([entry["model"], entry["norm"], *map(str, entry["axes"].values())])
             print(f"not timed: {name}: {result['reason']}")
-    if untimed and arguments.failures:
-        note_failure(arguments.failures, untimed[0])
+    again = [result["reason"] for result in results if result["again"]]
+    if again and arguments.failures:
+        note_failure(arguments.failures, again[0])
     details = arguments.details or arguments.out.with_suffix(".json")
     write_results(arguments.out, details, listed, results, started, dataset["checksum"])
     took = duration((datetime.now(UTC) - started).total_seconds())

@@ -14,12 +14,13 @@ import torch
 from normres.errors import DeviceError, InputError
 
 # How a network is computed follows from its norm and the device, by measurement (the table is in
-# docs/performance.md; benchmarks/training_speed.py --choices makes it again). On a CPU, channels_last
-# but for norms over groups of channels, for which PyTorch has no fast kernel in that layout: ConvNet
-# with group norm in bfloat16 trained at 662 images/s in channels_last and 2064 contiguous, without
-# norm at 2649 and 2496 (median of 5 turns; two cores of an AMD EPYC with AVX512-BF16, torch 2.14.1).
-# Nothing is compiled there: that gained at most a few percent. On CUDA, not measured yet, compiled
-# code fuses norm, ReLU and sum, and PyTorch's own group norm is contiguous only.
+# docs/performance.md; benchmarks/training_speed.py --choices makes it again). On a CPU,
+# channels_last but for norms over groups of channels, for which PyTorch has no fast kernel in that
+# layout: ConvNet with group norm in bfloat16 trained at 662 images/s in channels_last and 2064
+# contiguous, without norm at 2649 and 2496 (median of 5 turns; two cores of an AMD EPYC with
+# AVX512-BF16, torch 2.14.1). Nothing is compiled there: little gained, and in two of nine cases.
+# On CUDA, not measured yet, compiled code fuses norm, ReLU and sum, and PyTorch's own group norm
+# is contiguous only.
 CONTIGUOUS_NORMS = {"cpu": {"group", "layer", "instance"}, "cuda": set()}
 COMPILED = {"cpu": False, "cuda": True}
 

@@ -27,6 +27,7 @@ EXACT = (
     "compiled",
     "compiler",
     "cuda_graphs",
+    "dense_products",
 )
 
 
@@ -51,6 +52,7 @@ def describe(computation: Computation) -> dict[str, Any]:
         "memory_format": str(computation.memory_format).removeprefix("torch."),
         "compiled": computation.compiled,
         "cuda_graphs": computation.graphed,
+        "dense_products": computation.dense_products,
         "compiler": compiler_version(device.type) if computation.compiled else None,
         "torch": str(torch.__version__),
         "torch_commit": torch.version.git_version,

@@ -63,30 +63,38 @@ class Measurement:
         positions = [next(self.positions[name]) for _ in range(calls)]
         if name in (STEP, LAST_STEP):
             self.run.working.module.train()
-            return self._clock(self.run.step, positions)
+            return self._clock(self.run.step, positions, wait=False)
         batches = [self.run.sets["train"].batch(chosen)[0] for chosen in positions]
         self.run.working.module.eval()
         with torch.no_grad():
-            return self._clock(self._predict, batches)
+            return self._clock(self._predict, batches, wait=True)
 
     def _predict(self, batch: torch.Tensor) -> torch.Tensor:
         with self.computation.autocast():
             return self.run.forward(batch)
 
-    def _clock(self, call: Callable[[torch.Tensor], Any], inputs: Sequence[torch.Tensor]) -> float:
+    def _clock(
+        self, call: Callable[[torch.Tensor], Any], inputs: Sequence[torch.Tensor], wait: bool
+    ) -> float:
+        """Mean seconds of a call; `wait`: until its answer is there, before the next one begins."""
         self.computation.synchronize()
         started = time.perf_counter()
         for value in inputs:
             call(value)
+            if wait:
+                self.computation.synchronize()
         self.computation.synchronize()
         return (time.perf_counter() - started) / len(inputs)
 
     def warm_up(self) -> None:
         """Call everything: it compiles, captures graphs, allocates, chooses kernels."""
-        self._seconds(STEP, 1)
-        self._forget_peak()
-        self._seconds(STEP, 1)
+        self.run.working.module.train()
+        for _ in range(2):  # the optimiser's state is there from the second step on
+            self._forget_peak()
+            # Not captured: what a CUDA graph needs while it is replayed counts as free.
+            self.run.step.eager(next(self.positions[STEP]))
         self.peak_bytes = self._read_peak()
+        self._seconds(STEP, 1)
         for name in [name for name in self.sizes if name != STEP]:
             try:
                 self._seconds(name, 1)

@@ -34,6 +34,10 @@ class Step:
 
     def __call__(self, positions: Tensor) -> Tensor:
         """Train on the images at `positions` (B,), on the device; returns their mean loss there."""
+        return self.eager(positions)
+
+    def eager(self, positions: Tensor) -> Tensor:
+        """The step, kernel by kernel."""
         batch, labels = self.images.batch(positions)
         with self.computation.autocast():
             logits = self.forward(batch)
@@ -76,12 +80,12 @@ class GraphedStep(Step):
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_STEPS):
-                super().__call__(positions)
+                self.eager(positions)
         torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         shared = next((graph.pool() for graph, *_ in self._captured.values()), None)
         with torch.cuda.graph(graph, pool=shared):
-            loss = super().__call__(positions)
+            loss = self.eager(positions)
         self._restore(before, begun)
         restore_random_states(random, device)
         return graph, positions, loss

@@ -91,10 +91,14 @@ class Turns:
         self.process.join()
 
     def result(self) -> dict[str, Any]:
-        """`facts` and seconds of each of the `repeats`; `reason`: None, or why there are none."""
+        """`facts` and seconds of each of the `repeats`; `reason`: None, or why there are none.
+
+        `again`: whether another attempt may succeed where this one did not.
+        """
         if self.failure:
-            return {"reason": self.failure[1], "facts": None, "repeats": []}
-        return {"reason": None, "facts": self.facts, "repeats": self.repeats}
+            why, reason = self.failure
+            return {"reason": reason, "again": why != REFUSED, "facts": None, "repeats": []}
+        return {"reason": None, "again": False, "facts": self.facts, "repeats": self.repeats}
 
 
 def measure(
@@ -153,7 +157,12 @@ def _measure_group(
             count()
 
         with ThreadPoolExecutor(max(1, cores // threads)) as pool:
-            list(pool.map(take, group, ["warm_up"] * len(group)))
+            try:
+                list(pool.map(take, group, ["warm_up"] * len(group)))
+            except BaseException:  # a signal: the pool would wait for all warm-ups to end
+                for turns in group:
+                    turns.process.kill()
+                raise
         for asked in ["prepare"] + ["repeat"] * repeats:
             for turns in order.sample(group, len(group)):
                 take(turns, asked)

@@ -243,9 +243,15 @@ class TrainingRun:
         self.network.load_state_dict(state["network"])
         self.working.refresh()
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:  # the state may come from another device
+        # The state may come from another device or layout; the fused optimisers go through memory
+        # without a look at strides.
+        for group in self.optimizer.param_groups:
             if "capturable" in group:
                 group["capturable"] = self.computation.graphed
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter).copy_(value)
         self.step = self._build_step()
         self.history = list(state["history"])
         self.progress = None

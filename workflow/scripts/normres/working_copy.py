@@ -3,7 +3,8 @@
 In bfloat16 the weights of convolutions and hidden linear layers are kept twice: in float32, for the
 optimiser, and rounded to bfloat16, for the passes (Micikevicius et al. 2018, section 3.1). The
 rounded ones are written once a step; autocast alone would cast each weight anew in each pass, into
-fresh memory. The bytes are the same.
+fresh memory. The bytes are the same, but for SmallMapConv2d: it sums the gradients of a weight in
+the weight's type.
 """
 
 import copy
@@ -24,36 +25,38 @@ class WorkingCopy:
     """
 
     def __init__(self, network: nn.Module, precision: str):
-        rounded = [
-            parameter
+        rounded = {  # by id: modules may share a parameter
+            id(parameter): parameter
             for module in network.modules()
             if isinstance(module, nn.Conv2d | nn.Linear) and not isinstance(module, Classifier)
             for parameter in module.parameters(recurse=False)
-            if precision == "bfloat16"
-        ]
-        copies = [nn.Parameter(parameter.detach().to(torch.bfloat16)) for parameter in rounded]
+            if precision == "bfloat16" and parameter.requires_grad
+        }
+        twins = {key: nn.Parameter(value.detach().bfloat16()) for key, value in rounded.items()}
         # What deepcopy finds in its memo it takes from there instead of copying it.
         memo = {id(tensor): tensor for tensor in [*network.parameters(), *network.buffers()]}
-        memo |= {id(parameter): twin for parameter, twin in zip(rounded, copies, strict=True)}
-        self.module = copy.deepcopy(network, memo)
-        self._weights = [parameter.detach() for parameter in rounded]
-        self._copies = [twin.detach() for twin in copies]
-        self._twins = copies
-        for parameter in rounded:
-            parameter.grad = torch.zeros_like(parameter)
-        self._gradients = [parameter.grad for parameter in rounded]
+        self.module = copy.deepcopy(network, memo | twins)
+        self._rounded, self._twins = list(rounded.values()), list(twins.values())
+        self._gradients = [torch.zeros_like(parameter) for parameter in self._rounded]
 
     @torch.no_grad()
     def update_gradients(self) -> None:
         """Give the float32 weights the gradients of their copies."""
-        if self._twins:
-            torch._foreach_copy_(self._gradients, [twin.grad for twin in self._twins])
+        for parameter, gradient, twin in zip(
+            self._rounded, self._gradients, self._twins, strict=True
+        ):
+            parameter.grad = None if twin.grad is None else gradient
+        used = [i for i, twin in enumerate(self._twins) if twin.grad is not None]
+        if used:
+            torch._foreach_copy_(
+                [self._gradients[i] for i in used], [self._twins[i].grad for i in used]
+            )
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Round the float32 weights into their copies."""
         if self._twins:
-            torch._foreach_copy_(self._copies, self._weights)
+            torch._foreach_copy_(self._twins, self._rounded)
 
     def use_dense_products(self) -> None:
         """Compute 3x3 convolutions on maps of 2x2 pixels as dense products; see SmallMapConv2d."""
