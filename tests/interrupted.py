@@ -120,14 +120,14 @@ def kill_at_random(runs: Runs, name: str, duration: float, kills: int, chance: r
 
 def signal_in_step(number: int, sent: int) -> None:
     """Send `sent` to the process itself during step `number`, counted from 1."""
-    step, steps = training.TrainingRun._step, itertools.count(1)
+    step, steps = training.Step.eager, itertools.count(1)
 
-    def stepping(run, batch, labels):
+    def stepping(run, positions):
         if next(steps) == number:
             os.kill(os.getpid(), sent)
-        return step(run, batch, labels)
+        return step(run, positions)
 
-    training.TrainingRun._step = stepping
+    training.Step.eager = stepping
 
 
 def signal_in_evaluation(number: int, sent: int) -> None:
