@@ -181,7 +181,7 @@ def test_an_edited_norm(project):
 
 
 def test_edited_training(project):
-    project.edit("workflow/scripts/normres/training.py", "set_to_none=True", "set_to_none=False")
+    project.edit("workflow/scripts/normres/steps.py", "set_to_none=True", "set_to_none=False")
     assert project.planned() == {"train": 8, **NETWORKS, **TIMING, **REDEFINED}
 
 
