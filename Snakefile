@@ -26,8 +26,8 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/housekeeping.smk"
 
 
-# On a cluster only training and its timing are worth a place in the queue: the rest takes seconds, and the download
-# of a data set needs a network, which compute nodes rarely have.
+# On a cluster only training and its timing are worth a place in the queue: the rest takes seconds, and
+# the download of a data set needs a network, which compute nodes rarely have.
 localrules:
     prepare_data,
     mark_definition,

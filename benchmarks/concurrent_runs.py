@@ -12,26 +12,22 @@ again, and see what it gains. Prints a table and writes concurrent_runs-DEVICE-V
 """
 
 import argparse
-import csv
 import itertools
 import multiprocessing
 import os
-import re
 import statistics
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-# Also puts the project's package on the path.
-from training_speed import BATCH, HUGE_PAGES, OurLoop, specify
+# First, since they put the project's package on the path.
+from speed_tables import command_line, device_slug, prepared, write_rows  # isort: skip
+from training_speed import BATCH, HUGE_PAGES, OurLoop, specify  # isort: skip
 
-import prepare_data  # isort: skip
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import run_command
-from normres.files import replacing
 from normres.images import open_images
 
 COLUMNS = (
@@ -45,37 +41,23 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     device = choose_device(arguments.device, None)
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "digits"
-        prepare_data.main(["--dataset", "digits", "--out", str(data)])
+    with prepared(arguments.data) as data:
         cells = itertools.product(arguments.precisions, arguments.models, arguments.norms)
         for cell in cells:
             rows += compare(cell, data, device, arguments)
-    name = re.sub(r"[^a-z0-9]+", "-", rows[0]["device_name"].lower()).strip("-")
-    path = arguments.out / f"concurrent_runs-{name}-torch{rows[0]['torch']}.csv"
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"wrote {path}")
+    name = f"concurrent_runs-{device_slug(rows[0]['device_name'])}-torch{rows[0]['torch']}.csv"
+    write_rows(rows, COLUMNS, arguments.out / name)
+    print(f"wrote {arguments.out / name}")
     return 0
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__, norms=["batch"])
     cores = os.cpu_count()
     default = [f"{runs}x{cores // runs}" for runs in range(1, cores + 1) if cores % runs == 0]
-    parser.add_argument("--models", nargs="+", default=["convnet", "vgg11", "resnet"])
-    parser.add_argument("--norms", nargs="+", default=["batch"])
-    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--arrangements", nargs="+", default=default, metavar="RUNSxTHREADS")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder for the csv file")
     return parser.parse_args(argv)
 
 
@@ -137,8 +119,7 @@ def describe_row(cell: tuple, arrangement: str, rates: dict, facts: dict) -> dic
     )
     row = {"model": model, "norm": norm, "precision": precision, "batch_size": BATCH}
     row |= {"runs": runs, "threads": threads, "mps": uses_mps(), "repeats": len(first)}
-    numbers = {"images_per_second": middle, "low": low, "high": high, "ratio": ratio}
-    row |= {key: f"{value:.4g}" for key, value in numbers.items()}
+    row |= {"images_per_second": middle, "low": low, "high": high, "ratio": ratio}
     return row | {column: facts[column] for column in COLUMNS if column in facts}
 
 

@@ -11,9 +11,6 @@ Prints a line a configuration and writes equivalence.csv to --out.
 import argparse
 import itertools
 import math
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +19,8 @@ import torch
 from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
-
-import prepare_data
+# First, since it puts the project's package on the path.
+from speed_tables import command_line, prepared  # isort: skip
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import run_command
@@ -40,10 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     device = choose_device(arguments.device, None)
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        data = arguments.data or Path(folder) / "digits"
-        if arguments.data is None:
-            prepare_data.main(["--dataset", "digits", "--out", str(data)])
+    with prepared(arguments.data) as data:
         images = open_images(data)
         for model, norm in itertools.product(arguments.models, arguments.norms):
             rows += compare(model, norm, images, device, arguments)
@@ -54,22 +46,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", default=["convnet", "vgg11", "resnet"])
-    parser.add_argument("--norms", nargs="+", default=["none", "batch", "group"])
-    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    parser = command_line(__doc__)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(6)))
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--margin", type=float, default=1.0, help="points of accuracy")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--data", type=Path, help="folder made by prepare_data.py [digits]")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder for the csv file")
     return parser.parse_args(argv)
 
 

@@ -17,16 +17,12 @@ computed instead: what the table in normres/devices.py rests on.
 """
 
 import argparse
-import csv
 import dataclasses
 import gc
 import itertools
 import multiprocessing
 import os
-import re
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,14 +33,11 @@ from typing import Any
 import torch
 from torch import nn
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
-
-import prepare_data
+# First, since it puts the project's package on the path.
+from speed_tables import command_line, device_slug, prepared, write_rows  # isort: skip
 from normres.devices import Computation, can_compile, choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import run_command
-from normres.files import replacing
 from normres.images import Images, open_images
 from normres.layers import Classifier, SmallMapConv2d
 from normres.options import resolve
@@ -68,10 +61,7 @@ COLUMNS = (
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     device = choose_device(arguments.device, None)
-    with tempfile.TemporaryDirectory() as folder:
-        data = arguments.data or Path(folder) / "digits"
-        if arguments.data is None:
-            prepare_data.main(["--dataset", "digits", "--out", str(data)])
+    with prepared(arguments.data) as data:
         cells = itertools.product(arguments.precisions, arguments.models, arguments.norms)
         if arguments.choices:
             for cell in cells:
@@ -87,20 +77,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", default=["convnet", "vgg11", "resnet"])
-    parser.add_argument("--norms", nargs="+", default=["none", "batch", "group"])
-    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--data", type=Path, help="folder made by prepare_data.py [digits]")
+    parser = command_line(__doc__)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each process, CPU")
     parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader")
     parser.add_argument("--repeats", type=int, default=10, help="turns of each process")
     parser.add_argument("--choices", action="store_true", help="compare layouts and compilation")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder for the csv files")
     return parser.parse_args(argv)
 
 
@@ -322,15 +303,10 @@ def print_row(row: dict[str, Any], header: bool) -> None:
 def write_csv(rows: list[dict[str, Any]], folder: Path) -> None:
     """Write the rows of one precision; say their geometric mean ratio."""
     first = rows[0]
-    device = re.sub(r"[^a-z0-9]+", "-", first["device_name"].lower()).strip("-")
+    device = device_slug(first["device_name"])
     name = f"training_speed-{device}-{first['threads']}threads-{first['precision']}"
     path = folder / f"{name}-torch{first['torch']}.csv"
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            cells = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
-            writer.writerow(cells)
+    write_rows(rows, COLUMNS, path)
     ratio = statistics.geometric_mean(row["ratio"] for row in rows)
     print(f"{first['precision']}: geometric mean of the ratios {ratio:.2f}; wrote {path}")
 

@@ -25,7 +25,8 @@ rule render_report:
     shell:
         "python -m render_report --study {input.study:q} --runs {input.runs:q} "
         "--summary {input.summary:q} --complexity {input.complexity:q} --layers {input.layers:q} "
-        "--timing {input.timing:q} --dataset {input.dataset:q} --figures {input.figures:q} --out {output:q} > {log:q} 2>&1"
+        "--timing {input.timing:q} --dataset {input.dataset:q} --figures {input.figures:q} "
+        "--out {output:q} > {log:q} 2>&1"
 
 
 rule verdict:
@@ -45,5 +46,5 @@ rule verdict:
     message:
         "checking how the runs of {wildcards.study} ended"
     shell:
-        "python -m check_runs --runs {input.runs:q} --timing {input.timing:q} --report {input.report:q} "
-        "--out {output:q} > {log:q} 2>&1"
+        "python -m check_runs --runs {input.runs:q} --timing {input.timing:q} "
+        "--report {input.report:q} --out {output:q} > {log:q} 2>&1"

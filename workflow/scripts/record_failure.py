@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 
 from normres.errors import run_command
-from normres.failures import final_reason, note_failure
+from normres.failures import add_attempt, final_reason, note_failure
 from normres.files import read_json
 from normres.housekeeping import HeldError, hold
 from normres.outputs import write_failure
@@ -31,14 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--code", type=int, required=True, help="exit code of train.py")
-    parser.add_argument("--attempt", type=int, required=True, help="the attempt that ended, from 1")
-    parser.add_argument("--attempts", type=int, required=True, help="how many there may be")
+    add_attempt(parser, "train.py")
     parser.add_argument("--run", required=True, help="the run as JSON, as train.py takes it")
-    parser.add_argument("--log", type=Path, required=True, help="what train.py has printed")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--failures", type=Path, required=True, help="file that counts failures")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
     parser.add_argument("--store", type=Path, required=True, help="where runs are kept")
     arguments = parser.parse_args(argv)
     reason = final_reason(arguments.code, arguments.attempt, arguments.attempts, arguments.log)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from normres.errors import run_command
-from normres.failures import final_reason, note_failure
+from normres.failures import add_attempt, final_reason, note_failure
 from normres.files import read_json
 from normres.timed import read_timed
 from time_training import write_results
@@ -26,17 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--code", type=int, required=True, help="exit code of time_training.py")
-    parser.add_argument("--attempt", type=int, required=True, help="the attempt that ended, from 1")
-    parser.add_argument("--attempts", type=int, required=True, help="how many there may be")
+    add_attempt(parser, "time_training.py")
     parser.add_argument(
         "--timed", type=Path, required=True, help="the list of what was to be timed"
     )
-    parser.add_argument("--log", type=Path, required=True, help="what time_training.py has printed")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the prepared data")
     parser.add_argument("--out", type=Path, required=True, help="timing.csv to write")
     parser.add_argument("--details", type=Path, required=True, help="timing.json to write")
-    parser.add_argument("--failures", type=Path, required=True, help="file that counts failures")
     arguments = parser.parse_args(argv)
     reason = final_reason(arguments.code, arguments.attempt, arguments.attempts, arguments.log)
     if reason is None:

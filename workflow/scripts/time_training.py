@@ -33,7 +33,7 @@ from normres.failures import note_failure
 from normres.files import read_json, replacing, write_json
 from normres.leases import lease_gpu, lease_machine
 from normres.options import applies, option_schemas
-from normres.plans import make_plan
+from normres.plans import add_options, make_plan
 from normres.tables import write_table
 from normres.timed import read_timed
 from normres.timing import measure, timing_rows
@@ -107,10 +107,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--timed", type=Path, help="a study's list, as Snakemake writes it")
     what.add_argument("--model", nargs="+", choices=catalog.names("networks"))
     what.add_argument("--norm", nargs="+", choices=catalog.names("norms"), default=["none"])
-    options = parser.add_argument_group("training options, for all of them")
-    for name, option in option_schemas().items():
-        text = f"{option['description']} [{option['default']}]".replace("%", "%%")
-        options.add_argument(f"--{name}", metavar="VALUE", help=text)
+    add_options(parser, "training options, for all of them")
     arguments = parser.parse_args(argv)
     if (arguments.timed is None) == (arguments.model is None):
         parser.error("give either --model or --timed")

@@ -41,7 +41,7 @@ from normres.interruption import Interrupted, StopRequest
 from normres.leases import lease_gpu
 from normres.options import check_last_batch, option_schemas
 from normres.outputs import write_first_epochs, write_outputs
-from normres.plans import check_code, make_plan, parse_plan
+from normres.plans import add_options, check_code, make_plan, parse_plan
 from normres.run_progress import ProgressFile
 from normres.store import StoredRun, link_outputs, run_key
 from normres.training import TrainingRun
@@ -113,11 +113,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--run",
         help='instead of --model and options: {"specification": {}, "fingerprint": ""} as JSON',
     )
-    options = parser.add_argument_group("training options")
-    for name, option in option_schemas().items():
-        choices = f" ({', '.join(map(str, option['enum']))})" if "enum" in option else ""
-        text = f"{option['description']}{choices} [{option['default']}]".replace("%", "%%")
-        options.add_argument(f"--{name}", metavar="VALUE", help=text)
+    add_options(parser, "training options")
     return parser.parse_args(argv)
 
 

@@ -1,5 +1,6 @@
 """What it means that a command of the pipeline failed, and the files that count failures."""
 
+import argparse
 import os
 import signal
 from datetime import UTC, datetime
@@ -7,6 +8,20 @@ from pathlib import Path
 
 from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED
 from normres.files import append_line
+
+
+def add_attempt(parser: argparse.ArgumentParser, command: str) -> None:
+    """Give a command line the options that say how an attempt of `command` ended."""
+    options = {
+        "--code": (int, f"exit code of {command}"),
+        "--attempt": (int, "the attempt that ended, from 1"),
+        "--attempts": (int, "how many there may be"),
+        "--log": (Path, f"what {command} has printed"),
+        "--data": (Path, "folder of the prepared data"),
+        "--failures": (Path, "file that counts failures"),
+    }
+    for name, (kind, text) in options.items():
+        parser.add_argument(name, type=kind, required=True, help=text)
 
 
 def final_reason(code: int, attempt: int, attempts: int, log: Path) -> str | None:

@@ -1,5 +1,6 @@
 """A run's plan: its resolved specification and the fingerprint of its code."""
 
+import argparse
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,15 @@ def check_code(plan: Mapping[str, Any]) -> None:
         raise InputError(
             "the code of this run has changed since the study was started; start it again"
         )
+
+
+def add_options(parser: argparse.ArgumentParser, title: str) -> None:
+    """Give a command line the training options, whose texts `make_plan` reads, as a group."""
+    group = parser.add_argument_group(title)
+    for name, option in option_schemas().items():
+        choices = f" ({', '.join(map(str, option['enum']))})" if "enum" in option else ""
+        text = f"{option['description']}{choices} [{option['default']}]".replace("%", "%%")
+        group.add_argument(f"--{name}", metavar="VALUE", help=text)
 
 
 def make_plan(given: Mapping[str, Any]) -> dict[str, Any]:

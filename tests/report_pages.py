@@ -1,0 +1,105 @@
+"""Inputs of a report, the report made from them, and what a reader sees of it."""
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import count_complexity
+import render_report
+import synthetic
+from normres.options import resolve
+
+HOSTILE = '<script>alert(1)</script> & "x"'
+DATASET = {
+    "name": "synthetic digits (8x8)",
+    "source": "made up",
+    "n_train": 1297,
+    "n_test": 500,
+    "shape": [32, 32, 3],
+    "class_names": [str(digit) for digit in range(9)] + [HOSTILE],
+    "checksum": "sha256:0",
+}
+ENVIRONMENT = {
+    "device": "cpu",
+    "device_name": "a processor",
+    "cpu_capability": "AVX512",
+    "cpu_threads": 1,
+    "precision": "float32",
+    "memory_format": "channels_last",
+    "compiled": False,
+    "torch": "2.14.1",
+    "cuda": None,
+    "python": "3.12.3",
+    "numpy": "2.3.1",
+    "git_commit": "41eaeb9f00",
+}
+
+
+def write_inputs(folder: Path, name: str, **changes: Any) -> Path:
+    """Write all that the report reads, but figures, with real specifications and costs."""
+    path = synthetic.write_study(folder, name, **changes)
+    synthetic.aggregate(path)
+    study = json.loads(path.read_text())
+    study["options"] = {"learning_rate": 1e-3}
+    for run in study["runs"]:
+        options = {"learning_rate": 1e-3, **run["axes"]}
+        run["specification"] = resolve(
+            run["model"], run["norm"], run["seed"], study["epochs"], options
+        )
+        record_path = folder / "runs" / run["run"] / "run.json"
+        if record_path.exists():
+            record = json.loads(record_path.read_text())
+            if record["status"] != "failed":
+                record |= {"environment": ENVIRONMENT, "exact": True, "attempts": 1}
+            record_path.write_text(json.dumps(record))
+    path.write_text(json.dumps(study))
+    dataset = folder / "dataset.json"
+    dataset.write_text(json.dumps(DATASET))
+    count_complexity.main(
+        [
+            *("--study", str(path), "--dataset", str(dataset)),
+            *("--out-summary", str(folder / "complexity.csv")),
+            *("--out-layers", str(folder / "layers.csv")),
+        ]
+    )
+    return path
+
+
+def change(path: Path, **values: Any) -> None:
+    """Change top-level keys of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def table_options(folder: Path, *tables: str) -> list[str]:
+    """Command-line options that name csv files of the study in `folder`."""
+    return [part for name in tables for part in (f"--{name}", str(folder / f"{name}.csv"))]
+
+
+def draw(folder: Path, command: Any, name: str) -> Path:
+    """Draw one figure of the study in `folder`."""
+    options = table_options(folder, "bands", "curves", "summary", "runs")
+    out = folder / "figures" / name
+    command.main(["--study", str(folder / "study.json"), *options, "--out", str(out)])
+    return out.with_name(f"{name}.svg")
+
+
+def render(folder: Path, figures: list[Path] = ()) -> str:
+    """Write report.html in `folder`; return its text."""
+    options = table_options(folder, "runs", "summary", "complexity", "layers")
+    report = folder / "report.html"
+    render_report.main(
+        [
+            *("--study", str(folder / "study.json"), "--dataset", str(folder / "dataset.json")),
+            *("--timing", str(folder / "timing.json")),
+            *(*options, "--figures", *map(str, figures), "--out", str(report)),
+        ]
+    )
+    return report.read_text(encoding="utf-8")
+
+
+def words(page: str) -> str:
+    """What a reader sees: the body's text without markup, on one line."""
+    body = re.sub(r"(?s)<(script|style|svg)\b.*?</\1>", " ", page.partition("<body>")[2])
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", body)))
