@@ -97,7 +97,9 @@ def finish(project: ProjectCopy, study: str) -> tuple[Usage, float, int, Usage]:
     Returns what its parts took: study.json, complexity and data; seconds to write the runs, and how
     many files that gave; all jobs, runs copied.
     """
-    prepared = project.snakemake(f"results/{study}/study.json", f"results/{study}/complexity.csv")
+    # The timing is real: here, so that it is no part of what the jobs cost.
+    wanted = [f"results/{study}/{name}" for name in ("study.json", "complexity.csv", "timing.csv")]
+    prepared = project.snakemake(*wanted)
     began = time.perf_counter()
     files = project.write_finished(study)
     took = time.perf_counter() - began
@@ -166,7 +168,7 @@ class Scaling:
         self.repeat("read config.yaml", self.project.call, [sys.executable, "-c", reading])
         self.repeat("dry run, nothing there", plan, *DRY_RUN, expect="to train")
         prepared, took, files, worked = finish(self.project, "many")
-        self.note("data, study.json, complexity", prepared)
+        self.note("data, study.json, complexity, timing", prepared)
         self.note("write finished runs", Usage(took, 0, 0, f"{files} files"))
         self.note("all jobs, training replaced by cp", worked)
         self.repeat("dry run, all finished", plan, *DRY_RUN, expect="Nothing to be done")
@@ -185,7 +187,7 @@ class Scaling:
         data = ("--dataset", self.folder / "results/data/digits/dataset.json")
         out = ("--out-curves", self.results / "curves.csv", "--out-runs", self.results / "runs.csv")
         self.command("collect_runs", *study, *data, *out)
-        given = self.tables("curves", "runs", "complexity")
+        given = self.tables("curves", "runs", "complexity", "timing")
         self.command("summarize_runs", *study, *given, "--out", self.results)
         figures = {name: self.results / "figures" / name for name in FIGURES}
         given = self.tables("bands", "curves", "summary", "runs")
@@ -194,6 +196,7 @@ class Scaling:
             self.command(command, *against, step=name)
         drawn = [figure.with_suffix(".svg") for figure in figures.values()]
         given = self.tables("runs", "summary", "complexity", "layers")
+        given += ["--timing", self.results / "timing.json"]
         out = ("--figures", *drawn, "--out", self.results / "report.html")
         self.command("render_report", *study, *given, *data, *out)
 
