@@ -17,6 +17,7 @@ import collect_runs
 import summarize_runs
 import time_training
 from normres.history import COLUMNS
+from normres.preparation import ImageSource, write_images
 
 PARAMETERS = {
     ("resnet", "none"): 1_081_482,
@@ -182,7 +183,8 @@ def write_run(folder: Path, run: dict[str, Any], status: str, lower: float = 0.0
         "specification": run["specification"],
         "fingerprint": run["fingerprint"],
         "data": {"name": "synthetic", "checksum": "sha256:0"},
-        "final": {"epoch": epochs},
+        "final": {"epoch": epochs, "test_correct": rows[-1]["test_correct"]},
+        "weights_epoch": epochs,
         "best": {
             "epoch": best["epoch"],
             "test_accuracy": best["test_accuracy"],
@@ -192,6 +194,43 @@ def write_run(folder: Path, run: dict[str, Any], status: str, lower: float = 0.0
         "train_seconds": epochs * pace,
     }
     (folder / "run.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+
+
+def write_predictions(study: Path) -> Path:
+    """Write the prepared data of a study.json and the logits of its complete runs.
+
+    The 10,000 test images are a pixel each. Some are hard for every run: correct are those whose
+    difficulty, part of it the run's own, is least, as many as history.csv says. Returns the folder
+    of the data.
+    """
+    rng = np.random.default_rng(0)
+    labels, hard = rng.integers(0, 10, 10_000), rng.normal(size=10_000)
+    images = np.zeros((10_010, 1, 1, 1), np.uint8)
+    write_images(
+        study.parent / "data",
+        ImageSource(
+            name="synthetic digits",
+            source="made up",
+            class_names=[f"digit {i}" for i in range(10)],
+            labels=np.concatenate([np.arange(10), labels]),
+            n_train=10,
+            shape=(1, 1, 1),
+            blocks=[images],
+        ),
+    )
+    for path in sorted((study.parent / "runs").rglob("run.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["status"] != "ok":
+            continue
+        own = np.random.default_rng(zlib.crc32(str(path.relative_to(study.parent)).encode()))
+        order = np.argsort(hard + own.normal(0, 0.7, 10_000))
+        predicted = (labels + 1 + own.integers(0, 9, 10_000)) % 10
+        easy = order[: record["final"]["test_correct"]]
+        predicted[easy] = labels[easy]
+        logits = own.normal(size=(10_000, 10))
+        logits[np.arange(10_000), predicted] = logits.max(axis=1) + 0.5 + own.exponential(2, 10_000)
+        np.save(path.parent / "test_logits.npy", logits.astype(np.float16))
+    return study.parent / "data"
 
 
 def write_complexity(path: Path, plan: dict[str, Any]) -> None:
