@@ -1,0 +1,160 @@
+"""Intervals and tests against scipy's and statsmodels' own and against published examples."""
+
+from math import isnan
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.weightstats import ttost_ind, ttost_paired
+
+from normres.inference import (
+    difference,
+    equivalence,
+    holm,
+    mcnemar,
+    mean_interval,
+    prediction_interval,
+    sampling_interval,
+)
+
+# Additional hours of sleep of ten patients with two drugs (Cushny & Peebles, in Student 1908).
+SLEEP_A = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+SLEEP_B = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+# Output voltages of five circuit packs (Hahn & Meeker 1991, Statistical Intervals, 3 and 4).
+VOLTAGES = [51.4, 49.5, 48.7, 49.3, 51.6]
+
+
+def ends(found, digits=7):
+    return round(found.low, digits), round(found.high, digits)
+
+
+def test_a_mean_and_a_new_number_as_hahn_and_meeker_have_them():
+    mean = mean_interval(VOLTAGES)
+    assert mean.n == 5 and round(mean.estimate, 2) == 50.10 and round(mean.sd, 2) == 1.31
+    assert ends(mean, 2) == (48.47, 51.73)
+    assert ends(prediction_interval(VOLTAGES), 1) == (46.1, 54.1)
+
+
+@pytest.mark.parametrize("n", [2, 3, 40])
+def test_the_interval_of_a_mean_is_that_of_scipy(n):
+    x = np.random.default_rng(n).normal(0.9, 0.01, n)
+    own, theirs = mean_interval(x, 0.9), stats.ttest_1samp(x, 0).confidence_interval(0.9)
+    assert (own.low, own.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_the_sleep_data_have_the_published_interval_and_test():
+    welch = difference(SLEEP_A, SLEEP_B)  # R: t.test(extra ~ group, data = sleep)
+    assert round(welch.estimate, 2) == -1.58
+    assert ends(welch) == (-3.3654832, 0.2054832)
+    assert round(welch.p, 5) == 0.07939 and round(welch.df, 3) == 17.776
+    paired = difference(SLEEP_A, SLEEP_B, paired=True)
+    assert ends(paired) == (-2.4598858, -0.7001142)
+    assert round(paired.p, 6) == 0.002833 and paired.df == 9
+    assert round(paired.correlation, 7) == 0.7951702
+
+
+def test_equal_numbers_have_no_interval_since_their_spread_is_not_known():
+    for interval in (mean_interval, prediction_interval):
+        found = interval([0.1] * 3)  # numpy's mean of these is 0.10000000000000002
+        assert (found.n, found.estimate, found.sd) == (3, 0.1, 0.0)
+        assert isnan(found.low) and isnan(found.high)
+        assert found.reason == "all 3 runs are equal, so their spread is not known"
+
+
+def test_one_number_and_none():
+    one, none = mean_interval([0.5]), mean_interval([np.nan])
+    assert one.estimate == 0.5 and isnan(one.sd) and isnan(one.low) and "single" in one.reason
+    assert none.n == 0 and isnan(none.estimate) and none.reason == "no run is complete"
+    found = difference([0.5], [0.4, 0.6])
+    assert (
+        found.estimate == 0.0 and isnan(found.low) and isnan(found.p) and "single" in found.reason
+    )
+    assert isnan(difference([], [0.4, 0.6]).estimate)
+
+
+def test_a_constant_side_leaves_the_spread_to_the_other_and_says_so():
+    varied = [0.55, 0.6, 0.62, 0.58]
+    found = difference([0.1] * 4, varied)
+    alone = stats.ttest_1samp(varied, 0.1)  # what Welch's formula becomes
+    interval = alone.confidence_interval()
+    assert (-found.high, -found.low) == pytest.approx((interval.low - 0.1, interval.high - 0.1))
+    assert found.p == pytest.approx(alone.pvalue) and found.df == pytest.approx(3)
+    assert found.reason == "all 4 runs of one side are equal; the spread is the other's"
+
+
+def test_without_any_spread_there_is_a_difference_and_nothing_else():
+    for found in (
+        difference([0.1] * 3, [0.3] * 3),
+        difference([0.1, 0.2, 0.4], [0.3, 0.4, 0.6], paired=True),
+    ):
+        assert found.estimate == pytest.approx(-0.2)
+        assert isnan(found.low) and isnan(found.p) and "not known" in found.reason
+    assert not equivalence([0.1] * 3, [0.1] * 3, 0.5).equivalent
+
+
+def test_pairs_with_an_empty_cell_are_left_out_and_lengths_must_agree():
+    a, b = [*SLEEP_A, np.nan, 3.0], [*SLEEP_B, 2.0, np.nan]
+    assert difference(a, b, paired=True) == difference(SLEEP_A, SLEEP_B, paired=True)
+    with pytest.raises(ValueError, match="one length"):
+        difference([1, 2], [1, 2, 3], paired=True)
+
+
+def test_bounds_cut_the_interval():
+    assert mean_interval([0.90, 1.00], bounds=(0, 1)).high == 1
+    assert mean_interval([0.1, 0.0], bounds=(0, None)).low == 0
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("margin", [1.0, 3.0, 4.0])
+def test_equivalence_is_that_of_statsmodels_and_of_the_90_percent_interval(margin, paired):
+    found = equivalence(SLEEP_A, SLEEP_B, margin, paired=paired)
+    a, b = np.array(SLEEP_A), np.array(SLEEP_B)
+    if paired:
+        p = ttost_paired(a, b, -margin, margin)[0]
+    else:
+        p = ttost_ind(a, b, -margin, margin, usevar="unequal")[0]
+    assert found.p == pytest.approx(p)
+    assert found.equivalent == (-margin < found.low and found.high < margin)
+    assert (found.low, found.high) == pytest.approx(
+        [getattr(difference(a, b, paired=paired, confidence=0.9), end) for end in ("low", "high")]
+    )
+
+
+def test_a_margin_must_be_positive():
+    with pytest.raises(ValueError, match="margin 0 is not positive"):
+        equivalence(SLEEP_A, SLEEP_B, 0)
+
+
+def test_holm_by_hand_and_with_a_test_that_could_not_be_made():
+    # in order 0.005 * 4, 0.01 * 3, 0.03 * 2, 0.04 * 1, none below the one before
+    assert list(holm([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert list(holm([0.02, 0.02])) == pytest.approx([0.04, 0.04])
+    assert holm([0.01, np.nan]).tolist() == pytest.approx([0.02, np.nan], nan_ok=True)
+    assert len(holm([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("correct", "images", "interval"),
+    [  # Newcombe 1998, Statistics in Medicine 17, table I, method 3
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0000, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_the_test_sets_interval_is_wilsons(correct, images, interval):
+    low, high = sampling_interval(correct, images)
+    assert (round(low, 4), round(high, 4)) == interval
+
+
+def test_mcnemar_of_two_networks_counts_where_they_differ():
+    a = np.array([True] * 10 + [True] * 1 + [False] * 5 + [False] * 4)
+    b = np.array([True] * 10 + [False] * 1 + [True] * 5 + [False] * 4)
+    only_a, only_b, p = mcnemar(a, b)
+    assert (only_a, only_b) == (1, 5)
+    assert p == pytest.approx(2 * (1 + 6) / 2**6)  # 0 or 1 heads of 6
+
+
+def test_mcnemar_does_not_pool_seeds():
+    with pytest.raises(ValueError, match=r"not \(5, 10\)"):
+        mcnemar(np.ones((5, 10), bool), np.ones((5, 10), bool))

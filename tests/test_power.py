@@ -1,0 +1,79 @@
+"""Power against the tables in Cohen 1988 and G*Power, and pooled spreads against NIST's example."""
+
+from math import isnan
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from normres.power import minimal_detectable_difference, pooled_spread, runs_needed
+
+# Diameters of gears in batches of ten (NIST/SEMATECH e-Handbook, 1.3.5.10, Levene's test).
+GEARS = """
+1.006 0.996 0.998 1.000 0.992 0.993 1.002 0.999 0.994 1.000
+0.998 1.006 1.000 1.002 0.997 0.998 0.996 1.000 1.006 0.988
+0.991 0.987 0.997 0.999 0.995 0.994 1.000 0.999 0.996 0.996
+1.005 1.002 0.994 1.000 0.995 0.994 0.998 0.996 1.002 0.996
+0.998 0.998 0.982 0.990 1.002 0.984 0.996 0.993 0.980 0.996
+1.009 1.013 1.009 0.997 0.988 1.002 0.995 0.998 0.981 0.996
+0.990 1.004 0.996 1.001 0.998 1.000 1.018 1.010 0.996 1.002
+0.998 1.000 1.006 1.000 1.002 0.996 0.998 0.996 1.002 1.006
+1.002 0.998 0.996 0.995 0.996 1.004 1.004 0.998 0.999 0.991
+0.991 0.995 0.984 0.994 0.997 0.997 0.991 0.998 1.004 0.997
+"""
+
+
+@pytest.mark.parametrize(("n", "sds"), [(5, 2.02), (3, 3.07), (64, 0.50), (26, 0.79)])
+def test_the_detectable_difference(n, sds):
+    assert minimal_detectable_difference(0.4, n) == pytest.approx(0.4 * sds, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("effect", "paired", "n"),
+    [  # Cohen 1988, table 2.4.1 (64, 26); G*Power 3.1 (394 for 0.2; 34 pairs for 0.5)
+        (0.2, False, 394),
+        (0.5, False, 64),
+        (0.8, False, 26),
+        (0.5, True, 34),
+    ],
+)
+def test_the_runs_needed(effect, paired, n):
+    assert runs_needed(2.0, 2.0 * effect, paired=paired) == n
+    assert minimal_detectable_difference(1, n, paired=paired) <= effect
+    assert minimal_detectable_difference(1, n - 1, paired=paired) > effect
+
+
+def test_a_large_difference_needs_two_runs():
+    assert runs_needed(0.1, 5.0) == 2
+
+
+def test_an_unknown_spread_needs_an_unknown_number_of_runs():
+    for sd in (0.0, np.nan):
+        assert runs_needed(sd, 1.0) is None
+        assert isnan(minimal_detectable_difference(sd, 5))
+    assert isnan(minimal_detectable_difference(1.0, 1))
+    with pytest.raises(ValueError, match="0"):
+        runs_needed(1.0, 0.0)
+
+
+def test_the_gears_have_nists_p():
+    batches = np.array([line.split() for line in GEARS.split("\n") if line], float)
+    found = pooled_spread(list(batches))
+    # they print the statistic as 1.705910, computed in single precision
+    assert found.p == pytest.approx(stats.f.sf(1.705910, 9, 90), abs=1e-5)
+    assert found.equal and found.groups == 10 and found.df == 90
+    assert found.sd == pytest.approx(batches.var(axis=1, ddof=1).mean() ** 0.5)
+
+
+def test_unequal_spreads_are_noticed():
+    rng = np.random.default_rng(0)
+    assert not pooled_spread([rng.normal(0, sd, 10) for sd in (1, 1, 12)]).equal
+
+
+def test_constant_and_single_runs_are_not_pooled():
+    found = pooled_spread([[1.0, 2.0, 3.0], [0.1] * 3, [5.0], [np.nan, 7.0]])
+    assert (found.sd, found.df, found.groups, found.constant) == (1.0, 2, 1, 1)
+    assert found.equal and isnan(found.p)
+    nothing = pooled_spread([[0.1] * 3])
+    assert isnan(nothing.sd) and nothing.groups == 0
+    assert isnan(pooled_spread([[1.0, 2.0], [1.0, 5.0]]).p)  # two runs each: no check

@@ -1,0 +1,155 @@
+"""Permutation tests and bootstraps against scipy's own, by hand, and against known variances."""
+
+from itertools import combinations
+from math import isnan
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from normres.resampling import (
+    bca_interval,
+    crossed_spread,
+    permutation_test,
+    smallest_adjusted,
+    smallest_p,
+)
+
+# Differences of 15 pairs of plants, in eighths of an inch (Darwin 1876, in Fisher 1935, chapter 3).
+DARWIN = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48])
+
+
+def test_darwins_plants_have_fishers_p():
+    found = permutation_test(DARWIN, np.zeros(15), paired=True)
+    assert found.exact and found.arrangements == 2**15
+    assert found.p == pytest.approx(2 * 863 / 2**15)  # 863 of 32,768 arrangements reach the sum 314
+
+
+def test_groups_are_divided_in_all_ways():
+    a, b = np.array([1.0, 4.0, 6.0]), np.array([2.0, 7.0, 9.0, 11.0])
+    everything, seen = np.concatenate([a, b]), a.mean() - b.mean()
+    reached = 0
+    for chosen in combinations(range(7), 3):
+        rest = np.setdiff1d(np.arange(7), chosen)
+        reached += everything[list(chosen)].mean() - everything[rest].mean() <= seen + 1e-12
+    found = permutation_test(a, b)
+    assert found.exact and found.arrangements == 35
+    assert found.p == pytest.approx(2 * reached / 35)
+
+
+def test_ties_and_equal_runs_count_as_reached():
+    assert permutation_test([1, 1, 1], [1, 1, 1]).p == 1
+    assert permutation_test([1, 1, 2], [2, 2, 2]).p == pytest.approx(2 * 4 / 20)
+
+
+def test_many_runs_are_sampled_and_the_same_each_time():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 1, 15), rng.normal(0.8, 1, 15)
+    found = permutation_test(a, b)
+    assert not found.exact and found == permutation_test(a, b)
+    assert found.p == pytest.approx(stats.ttest_ind(a, b).pvalue, abs=0.01)
+    assert found.smallest == 2 / 10_000
+
+
+def test_without_runs_there_is_no_p():
+    assert isnan(permutation_test([], [1.0, 2.0]).p)
+    assert isnan(permutation_test([1.0], [2.0, 3.0]).p)
+
+
+@pytest.mark.parametrize(
+    ("n_a", "n_b", "paired", "p"),
+    [(5, 5, True, 0.0625), (5, 5, False, 2 / 252), (3, 3, False, 0.1)],
+)
+def test_no_data_have_a_smaller_p(n_a, n_b, paired, p):
+    assert smallest_p(n_a, n_b, paired=paired) == pytest.approx(p)
+    a, b = np.arange(n_a) + 100.0, np.arange(n_b) / 10
+    assert permutation_test(a, b, paired=paired).p == pytest.approx(p)
+
+
+def test_the_smallest_p_of_a_family():
+    assert smallest_p(1, 1) == 1 and isnan(smallest_p(0, 5))
+    alone = smallest_p(5, 5)
+    assert smallest_adjusted([alone] * 6) == pytest.approx([6 * alone] * 6)
+    assert smallest_adjusted([alone, 0.0625]) == pytest.approx([2 * alone, 0.0625])
+    assert smallest_adjusted([alone] * 7).min() > 0.05  # nothing can be rejected
+
+
+def test_bca_is_scipys():
+    x = np.random.default_rng(3).exponential(1, 25)
+    found = bca_interval(x, np.median, samples=999)
+    theirs = stats.bootstrap(
+        (x,), np.median, n_resamples=999, method="BCa", rng=np.random.default_rng(0)
+    )
+    assert (found.low, found.high) == tuple(theirs.confidence_interval)
+    assert found.sd == theirs.standard_error and found.n == 25
+
+
+def test_bca_of_a_functional_of_the_mean_curve():
+    rng = np.random.default_rng(4)
+    rise = rng.normal(3, 0.5, 30)[:, None]
+    curves = 1 - np.exp(-np.arange(20) / rise)
+
+    def epochs_to_90_percent(runs):
+        mean = runs.mean(axis=0)
+        return float(np.interp(0.9 * mean[-1], mean, np.arange(20)))
+
+    found = bca_interval(curves, epochs_to_90_percent, samples=499)
+    assert found.low < found.estimate == epochs_to_90_percent(curves) < found.high
+
+
+def test_few_runs_or_equal_ones_have_no_bootstrap_interval():
+    few, equal = bca_interval(np.arange(19.0), np.median), bca_interval(np.ones(20), np.median)
+    assert few.estimate == 9 and isnan(few.low) and "needs 20 runs, there are 19" in few.reason
+    assert equal.estimate == 1 and isnan(equal.low) and "the same" in equal.reason
+
+
+def networks(rng, seeds, images, shift=0.0, own=0.05, hardness=None):
+    """Correctness (seeds, images): an image's hardness, a seed's skill, and what is neither."""
+    hard = rng.normal(size=images) if hardness is None else hardness
+    skill = shift + rng.normal(0, own, (seeds, 1))
+    return hard + rng.normal(0, 0.7, (seeds, images)) < 1 + skill
+
+
+def test_the_parts_of_a_difference_are_its_known_variances():
+    rng = np.random.default_rng(5)
+    hard = rng.normal(size=4_000)
+    a, b = (networks(rng, 6, 4_000, shift, hardness=hard) for shift in (0.1, 0.0))
+    found = crossed_spread(a, b)
+    seeds = sum(x.mean(axis=1).var(ddof=1) / 6 for x in (a, b))
+    images = (a.mean(axis=0) - b.mean(axis=0)).var() / 4_000
+    assert found.estimate == a.mean() - b.mean()
+    assert found.seeds_sd == pytest.approx(seeds**0.5, rel=0.06)
+    assert found.images_sd == pytest.approx(images**0.5, rel=0.06)
+    assert found.sd > 0.95 * (found.seeds_sd**2 + found.images_sd**2) ** 0.5
+    assert found.low < found.estimate < found.high
+    assert found == crossed_spread(a, b)  # seeded
+
+
+def test_without_noise_of_seeds_all_is_due_to_images_and_the_other_way_round():
+    rng = np.random.default_rng(6)
+    one, other = rng.random(500) < 0.7, rng.random(500) < 0.6
+    found = crossed_spread(np.tile(one, (5, 1)), np.tile(other, (5, 1)))
+    assert found.seeds_sd < 1e-9 and found.seeds_share < 1e-9
+    assert found.sd == pytest.approx((1.0 * one - other).std() / 500**0.5, rel=0.06)
+    right = np.arange(5)[:, None] < np.full(500, 3)  # a seed has all right or none
+    found = crossed_spread(right, ~right)
+    assert found.images_sd < 1e-9 and found.seeds_share == pytest.approx(1)
+
+
+def test_pairs_are_drawn_together():
+    rng = np.random.default_rng(7)
+    hard = rng.normal(size=2_000)
+    a = networks(rng, 6, 2_000, own=0.3, hardness=hard)
+    b = a ^ (rng.random(a.shape) < 0.01)
+    paired, apart = crossed_spread(a, b, paired=True), crossed_spread(a, b)
+    assert paired.seeds_sd < apart.seeds_sd / 4
+    expected = (a.mean(axis=1) - b.mean(axis=1)).std(ddof=1) / 6**0.5
+    assert paired.seeds_sd == pytest.approx(expected, rel=0.06)
+
+
+def test_few_seeds_are_not_told_from_images():
+    rng = np.random.default_rng(8)
+    found = crossed_spread(networks(rng, 4, 100), networks(rng, 5, 100))
+    assert isnan(found.sd) and isnan(found.seeds_share) and "from 5 runs" in found.reason
+    with pytest.raises(ValueError, match="seeds, images"):
+        crossed_spread(np.ones((5, 10), bool), np.ones((5, 9), bool))

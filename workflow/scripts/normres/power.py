@@ -1,0 +1,103 @@
+"""How small a difference a study can see, and how many runs a difference asks for.
+
+Both are for a two-sided test at level ALPHA with power POWER, normally distributed runs and equal
+spreads (Cohen 1988, Statistical Power Analysis, 2.3), from statsmodels' noncentral t. The
+differences asked about are declared beforehand: power for the difference that was seen only says
+its p value again (Hoenig & Heisey 2001, The American Statistician 55).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import isnan, nan
+
+from scipy import stats
+
+from normres.inference import is_constant, numbers
+
+ALPHA, POWER = 0.05, 0.8
+
+
+@dataclass(frozen=True)
+class PooledSpread:
+    """One standard deviation for several configurations.
+
+    sd: the root of their mean variance, weighted by degrees of freedom `df`; NaN where there are
+    none. groups: how many configurations are in it; constant: how many are not, since their runs
+    are all equal. p: of Brown and Forsythe's test (1974, JASA 69: Levene's with medians) of equal
+    spreads, NaN where it cannot be made. equal: whether it leaves them so; where it does not, each
+    comparison needs the spread of its own two sides.
+    """
+
+    sd: float
+    df: int
+    groups: int
+    constant: int
+    p: float
+
+    @property
+    def equal(self) -> bool:
+        return isnan(self.p) or self.p >= ALPHA
+
+
+def pooled_spread(samples: Sequence[Sequence[float]]) -> PooledSpread:
+    """Pool the standard deviation of several samples, after a check that they are alike.
+
+    Samples of one number say nothing about it; those whose numbers are all equal are left out, too:
+    networks stuck at chance would make the others look more alike than they are.
+    """
+    several = [x for x in map(numbers, samples) if len(x) > 1]
+    varied = [x for x in several if not is_constant(x)]
+    df = sum(len(x) - 1 for x in varied)
+    squares = sum((len(x) - 1) * x.var(ddof=1) for x in varied)
+    p = nan
+    if (
+        len(varied) > 1 and max(map(len, varied)) > 2
+    ):  # two numbers always lie alike to their median
+        p = float(stats.levene(*varied, center="median").pvalue)
+    sd = float((squares / df) ** 0.5) if df else nan
+    return PooledSpread(sd, df, len(varied), len(several) - len(varied), p)
+
+
+def minimal_detectable_difference(sd: float, n: int, *, paired: bool = False) -> float:
+    """The difference of two means that `n` runs on each side detect with probability POWER.
+
+    sd: of the runs, or of the differences of pairs where paired (then n pairs). In the same unit as
+    `sd`; NaN for n < 2 and where `sd` is not known (NaN or 0).
+    """
+    if n < 2 or not sd > 0:
+        return nan
+    return sd * _detectable_effect(n, paired)
+
+
+def runs_needed(sd: float, difference: float, *, paired: bool = False) -> int | None:
+    """The fewest runs on each side (or pairs) that detect `difference` with probability POWER.
+
+    None where `sd` is not known (NaN or 0). Raises ValueError for a difference that is not above 0.
+    """
+    if not difference > 0:
+        raise ValueError(f"a difference of {difference} needs no runs")
+    if not sd > 0:
+        return None
+    if minimal_detectable_difference(sd, 2, paired=paired) <= difference:
+        return 2
+    too_few, enough = 2, 4
+    while minimal_detectable_difference(sd, enough, paired=paired) > difference:
+        too_few, enough = enough, 2 * enough
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if minimal_detectable_difference(sd, middle, paired=paired) > difference:
+            too_few = middle
+        else:
+            enough = middle
+    return enough
+
+
+@cache
+def _detectable_effect(n: int, paired: bool) -> float:
+    """Cohen's d that n runs on each side detect: about 2.0 for 5, 3.1 for 3."""
+    from statsmodels.stats.power import TTestIndPower, TTestPower  # half a second
+
+    if paired:
+        return float(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER))
+    return float(TTestIndPower().solve_power(nobs1=n, alpha=ALPHA, power=POWER))
