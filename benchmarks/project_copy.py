@@ -94,8 +94,8 @@ class ProjectCopy:
         rule.write_text(f"{head}{found}        {COPY!r}\n")
 
     def configure(self, name: str, study: dict) -> None:
-        """Write a config.yaml with this study alone."""
-        config = {"study": name, "studies": {name: study}}
+        """Write a config.yaml with this study alone, its times measured once."""
+        config = {"study": name, "studies": {name: study}, "timing_repeats": 1}
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config))
 
     def call(self, command: list[str], expect: str = "") -> Usage:

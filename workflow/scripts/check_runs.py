@@ -36,15 +36,24 @@ def main(argv: list[str] | None = None) -> int:
         )
     untimed = [row for row in read_rows(arguments.timing) if not row["repeat"]]
     for row in untimed:
-        name, log = f"{row['model']}/{row['norm']}", logs / "time_training.log"
-        print(f"not timed: {name}: {row['reason']} (log: {log})", file=sys.stderr)
+        log = logs / "time_training.log"
+        print(f"not timed: {timed_name(row)}: {row['reason']} (log: {log})", file=sys.stderr)
     if ended["failed"] or untimed:
         said = f"{words} of {len(runs)} runs"
         said += f", {len(untimed)} configurations not timed" if untimed else ""
-        print(f"{said}; the next call tries what failed again", file=sys.stderr)
+        print(f"{said}; the next call tries again what may succeed then", file=sys.stderr)
         return 1
     write_text(arguments.out, f"{words} of {len(runs)} runs; report: {arguments.report}\n")
     return 0
+
+
+def timed_name(row: dict[str, str]) -> str:
+    """A row of timing.csv by what tells it from others: resnet/batch/batch_size=128/cpu_threads=1.
+
+    The study's axes, batch size and threads are the columns between `norm` and `repeat`.
+    """
+    options = list(row)[list(row).index("norm") + 1 : list(row).index("repeat")]
+    return "/".join([row["model"], row["norm"], *(f"{key}={row[key]}" for key in options)])
 
 
 if __name__ == "__main__":
