@@ -27,10 +27,11 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
+from normres import gallery
 from normres.errors import run_command
 from normres.files import replacing
+from normres.grid import expand
 from normres.history import read_history
-from normres.pipeline import FIGURES
 from normres.store import StoredRun
 from project_copy import CONFIGURATIONS, LARGE_GRID, ProjectCopy, Usage, machine, usage_of
 
@@ -54,7 +55,7 @@ class Goals:
     def __init__(self, folder: Path):
         self.fresh = ProjectCopy(folder / "fresh")
         self.large = ProjectCopy(folder / "large")
-        self.large.configure("many", {**LARGE_GRID, "seeds": list(range(50))})
+        self.large.configure("many", large_study(50))
         self.finished = ProjectCopy(folder / "finished")
         finish(self.finished, "quickstart")
         calls = (self.plan, self.plan_many, self.train, self.do_nothing, self.draw)
@@ -121,6 +122,11 @@ def compare(seconds: dict[str, list[float]]) -> list[dict]:
     return rows
 
 
+def large_study(seeds: int) -> dict:
+    """The large grid as config.yaml has it, with this number of seeds."""
+    return {**LARGE_GRID, "seeds": list(range(seeds))}
+
+
 class Scaling:
     """Measures the steps of one large study and keeps a row for each."""
 
@@ -155,7 +161,7 @@ class Scaling:
         self.repeat(step or name, self.project.script, name, *arguments)
 
     def configure(self, seeds: int) -> None:
-        self.project.configure("many", {**LARGE_GRID, "seeds": list(range(seeds))})
+        self.project.configure("many", large_study(seeds))
 
     def run(self) -> None:
         """All steps, in the order in which a study meets them."""
@@ -189,12 +195,12 @@ class Scaling:
         self.command("collect_runs", *study, *data, *out)
         given = self.tables("curves", "runs", "complexity", "timing")
         self.command("summarize_runs", *study, *given, "--out", self.results)
-        figures = {name: self.results / "figures" / name for name in FIGURES}
-        given = self.tables("bands", "curves", "summary", "runs")
-        for name, (command, arguments) in FIGURES.items():
-            against = (*arguments.split(), *study, *given, "--out", figures[name])
-            self.command(command, *against, step=name)
-        drawn = [figure.with_suffix(".svg") for figure in figures.values()]
+        figures = gallery.figures(expand("many", large_study(self.seeds)))
+        for name, entry in figures.items():
+            given = self.tables(*gallery.EVERY_FIGURE_READS, *entry.tables)
+            out = ("--out", self.results / "figures" / name)
+            self.command(entry.command, *entry.arguments.split(), *study, *given, *out, step=name)
+        drawn = [self.results / "figures" / f"{name}.svg" for name in figures]
         given = self.tables("runs", "summary", "complexity", "layers")
         given += ["--timing", self.results / "timing.json"]
         out = ("--figures", *drawn, "--out", self.results / "report.html")

@@ -17,7 +17,7 @@ import plot_test_accuracy
 import render_report
 from normres.errors import InputError
 from normres.files import seal, write_text
-from normres.pipeline import FIGURES
+from normres.gallery import ENTRIES
 from normres.svg import embed_svg
 from report_pages import ENVIRONMENT, HOSTILE, change, draw, render, words, write_inputs
 
@@ -214,7 +214,7 @@ def test_a_study_without_a_complete_run_has_a_report(tmp_path: Path) -> None:
 
 def test_every_figure_has_a_caption_of_its_own() -> None:
     template = render_report.load_templates().get_template("figure.rst")
-    names = [*FIGURES, "something_else"]
+    names = [*ENTRIES, "something_else"]
     captions = [template.render(snakemake={"wildcards": {"figure": name}}) for name in names]
     assert len(set(captions)) == len(names)
     assert all(len(caption) > 80 for caption in captions[:-1])

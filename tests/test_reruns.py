@@ -7,10 +7,11 @@ import time
 import pytest
 
 from conftest import PROJECT, read_history, read_record
-from normres.grid import RUN_FILES
+from normres import gallery
+from normres.grid import RUN_FILES, expand
 from snakemake_project import TINY, Project
 
-FIGURES = 6
+FIGURES = len(gallery.figures(expand("tiny", TINY)))
 # What follows new times: all tables and figures but those of the runs themselves.
 TIMED_ANEW = {"summarize_runs": 1, "plot_figure": FIGURES, "render_report": 1, "verdict": 1}
 AGGREGATION = {"collect_runs": 1, "summarize_runs": 1, "plot_figure": FIGURES, "render_report": 1}

@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 
 from normres import fingerprint
 from normres.cluster import outlive_warnings
-from normres.pipeline import FIGURES, RESULTS, load_pipeline
+from normres.pipeline import RESULTS, load_pipeline
 from normres.progress import attach_display
 from normres.workplace import Workplace
 
@@ -27,5 +27,5 @@ workplace = Workplace(RESULTS)
 wildcard_constraints:
     study="|".join(pipeline.studies),
     dataset="|".join(pipeline.datasets),
-    figure="|".join(FIGURES),
+    figure="[a-z0-9_]+",
     run=pipeline.run_pattern,

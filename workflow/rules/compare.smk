@@ -92,6 +92,7 @@ rule summarize_runs:
 
 rule plot_figure:
     input:
+        unpack(pipeline.figure_tables),
         study="results/{study}/study.json",
         bands="results/{study}/bands.csv",
         curves="results/{study}/curves.csv",
@@ -112,10 +113,11 @@ rule plot_figure:
         "../../envs/pytorch.yaml"
     params:
         command=pipeline.figure_command,
+        tables=pipeline.figure_options,
         code=pipeline.figure_code,
     message:
         "drawing {wildcards.figure} of {wildcards.study}"
     shell:
         "python -m {params.command} --study {input.study:q} --bands {input.bands:q} "
         "--curves {input.curves:q} --summary {input.summary:q} --runs {input.runs:q} "
-        "--out results/{wildcards.study}/figures/{wildcards.figure} > {log:q} 2>&1"
+        "{params.tables} --out results/{wildcards.study}/figures/{wildcards.figure} > {log:q} 2>&1"

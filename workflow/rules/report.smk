@@ -10,7 +10,7 @@ rule render_report:
         layers="results/{study}/layers.csv",
         timing="results/{study}/timing.json",
         dataset=pipeline.dataset_file,
-        figures=expand("results/{{study}}/figures/{figure}.svg", figure=FIGURES),
+        figures=pipeline.drawings,
     output:
         report("results/{study}/report.html", caption="../report/report.rst", category="{study}"),
     log:

@@ -6,7 +6,7 @@ A figure's command is a `draw(tables)` that returns the figure and the table of 
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class Tables:
     curves: pd.DataFrame
     summary: pd.DataFrame
     runs: pd.DataFrame
+    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # those of `parser`, by name
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class Look:
         return next(shade for shade in shades if luminance(shade) <= 1.05 / 4.5 - 0.05)
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """The options that all plot commands share."""
+def parser(description: str, *tables: str) -> argparse.ArgumentParser:
+    """The options that all plot commands share, and one for each further table of a figure."""
     result = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -123,6 +124,9 @@ def parser(description: str) -> argparse.ArgumentParser:
     result.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")
     result.add_argument("--summary", type=Path, required=True, help="summary.csv")
     result.add_argument("--runs", type=Path, required=True, help="runs.csv of collect_runs")
+    for name in tables:
+        result.add_argument(f"--{name}", type=Path, required=True, help=f"{name}.csv")
+    result.set_defaults(tables=tables)
     result.add_argument(
         "--out", type=Path, required=True, help="files to write, without .png, .svg, .pdf, .csv"
     )
@@ -136,8 +140,9 @@ def render(
     study = read_study(arguments.study)
     names = ("bands", "curves", "summary", "runs")
     read = {name: read_table(getattr(arguments, name), study) for name in names}
+    others = {name: read_table(getattr(arguments, name), study) for name in arguments.tables}
     with matplotlib.style.context(["default", STYLE]):
-        figure, drawn = draw(Tables(study, configurations(study), **read))
+        figure, drawn = draw(Tables(study, configurations(study), **read, others=others))
         save(figure, drawn, arguments.out)
     print(f"{arguments.out}: .png .svg .pdf .csv")
 

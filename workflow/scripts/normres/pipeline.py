@@ -10,14 +10,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from normres import catalog, fingerprint
+from normres import catalog, fingerprint, gallery
 from normres.config import Config, read_config
 from normres.errors import InputError
 from normres.grid import RUN_FILES, Run, Study
@@ -27,16 +27,6 @@ from normres.timed import list_timed
 
 RESULTS = Path("results")
 
-# Figure -> (command, its arguments). The order is the report's.
-FIGURES = {
-    "test_accuracy": ("plot_test_accuracy", ""),
-    "final_accuracy": ("plot_final_accuracy", ""),
-    "training_loss_by_epoch": ("plot_training_loss", "--against epoch"),
-    "training_loss_by_time": ("plot_training_loss", "--against time"),
-    "generalization_gap": ("plot_generalization_gap", ""),
-    "parameters_vs_macs": ("plot_parameters_vs_macs", ""),
-}
-FIGURE_FORMATS = ("png", "svg", "pdf", "csv")
 TABLES = (
     "study.json",
     "curves.csv",
@@ -58,12 +48,19 @@ REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.sc
 
 def load_pipeline(config: Mapping[str, Any]) -> "Pipeline":
     """Check the configuration; end with one line and exit code 2 where it is wrong."""
-    try:
+    with one_line():
         if os.pathsep in str(fingerprint.SCRIPTS):
             raise InputError(
                 f"{fingerprint.SCRIPTS}: PYTHONPATH cannot hold {os.pathsep!r}; move it"
             )
         return Pipeline(read_config(config))
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End with one line and exit code 2 at an InputError, instead of Snakemake's traceback."""
+    try:
+        yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -310,13 +307,39 @@ class Pipeline:
             for name in COLLECTED
         ]
 
+    def figure_entry(self, wildcards) -> gallery.Entry:
+        """What the gallery says of a job's figure; ends with one line where the study has none."""
+        with one_line():
+            return gallery.find(self.studies[wildcards.study], wildcards.figure)
+
     def figure_command(self, wildcards) -> str:
-        """The command that draws a figure."""
-        return " ".join(FIGURES[wildcards.figure])
+        """The command that draws a figure, with its own arguments."""
+        entry = self.figure_entry(wildcards)
+        return f"{entry.command} {entry.arguments}".strip()
+
+    def figure_tables(self, wildcards) -> dict[str, str]:
+        """What a figure reads beside the tables that all figures read, by its option's name."""
+        own = {"dataset": self.dataset_file}
+        return {
+            name: own[name](wildcards) if name in own else f"{RESULTS}/{wildcards.study}/{name}.csv"
+            for name in self.figure_entry(wildcards).tables
+        }
+
+    def figure_options(self, wildcards) -> str:
+        """`figure_tables` as a command's options, quoted for the shell."""
+        tables = self.figure_tables(wildcards)
+        return shlex.join(part for name, path in tables.items() for part in (f"--{name}", path))
 
     def figure_code(self, wildcards) -> str:
         """Fingerprint of the command that draws a figure, with the style it imports."""
-        return fingerprint.fingerprint(FIGURES[wildcards.figure][0])
+        return fingerprint.fingerprint(self.figure_entry(wildcards).command)
+
+    def drawings(self, wildcards) -> list[str]:
+        """The figures of a job's study as the report shows them, in its order."""
+        return [
+            f"{RESULTS}/{wildcards.study}/figures/{name}.svg"
+            for name in gallery.figures(self.studies[wildcards.study])
+        ]
 
     def report_code(self, wildcards) -> str:
         """Fingerprint of the report's command and of the texts it fills in."""
@@ -328,8 +351,8 @@ class Pipeline:
         """Every figure of a study, in every format."""
         return [
             f"{RESULTS}/{study}/figures/{name}.{extension}"
-            for name in FIGURES
-            for extension in FIGURE_FORMATS
+            for name in gallery.figures(self.studies[study])
+            for extension in gallery.FORMATS
         ]
 
     def all_figures(self, wildcards) -> list[str]:
