@@ -10,7 +10,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+VALIDATORS := $(VENV)/validators
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
+INSTALL := $(BIN)/python $(PIP_INSTALL)
 
 .PHONY: run reset clean-store test test-quick lint lock
 
@@ -25,10 +27,10 @@ reset: $(VENV)/run
 clean-store: $(VENV)/run
 	@$(BIN)/python workflow/scripts/clean_store.py $(ARGS)
 
-test: $(VENV)/test lint
+test: $(VENV)/test $(VALIDATORS)/made lint
 	$(BIN)/python -m pytest
 
-test-quick: $(VENV)/test
+test-quick: $(VENV)/test $(VALIDATORS)/made
 	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/test
@@ -50,8 +52,15 @@ $(VENV)/test: $(VENV)/run envs/requirements-test.txt
 	$(INSTALL) --no-build-isolation -r envs/requirements-test.txt
 	@touch $@
 
+# What validates crates and CITATION.cff: it asks for other versions than the pipeline has.
+$(VALIDATORS)/made: $(VENV)/run envs/requirements-validators.txt
+	$(BIN)/python -m venv $(VALIDATORS)
+	$(VALIDATORS)/bin/python $(PIP_INSTALL) -r envs/requirements-validators.txt
+	@touch $@
+
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock:
 	cd envs && $(LOCK) requirements.in -o requirements.txt
 	cd envs && $(LOCK) -c requirements.txt requirements-build.in -o requirements-build.txt
 	cd envs && $(LOCK) -c requirements.txt requirements-test.in -o requirements-test.txt
+	cd envs && $(LOCK) requirements-validators.in -o requirements-validators.txt

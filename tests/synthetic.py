@@ -190,7 +190,12 @@ def write_run(folder: Path, run: dict[str, Any], status: str, lower: float = 0.0
             "test_accuracy": best["test_accuracy"],
             "chosen_on": "test",
         },
-        "environment": {"device_name": "a processor", "precision": "float32", "cpu_threads": 1},
+        "environment": {
+            "device_name": "a processor",
+            "precision": "float32",
+            "cpu_threads": 1,
+            "git_commit": "0123abc",
+        },
         "train_seconds": epochs * pace,
     }
     (folder / "run.json").write_text(json.dumps(record, indent=2), encoding="utf-8")

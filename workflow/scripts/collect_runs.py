@@ -21,7 +21,7 @@ from normres.history import COLUMNS
 from normres.tables import axis_text, read_study
 
 OUTCOME = ["best_epoch", "best_test_accuracy", "best_chosen_on"]
-ENVIRONMENT = ["device_name", "precision", "cpu_threads"]
+ENVIRONMENT = ["device_name", "precision", "cpu_threads", "git_commit"]
 
 Row = dict[str, Any]
 
@@ -128,13 +128,14 @@ def read_history(place: Path, found: Row) -> list[Row]:
 
 
 def outcome(found: Row, history: list[Row]) -> Row:
-    """What runs.csv says of a run: how it ended, its last epoch and where it was trained.
+    """What runs.csv says of a run: how it ended, its last epoch, where and on what it was trained.
 
     The numbers of a failed run stay empty.
     """
     environment = found.get("environment") or {}
     row = {"status": found["status"], "reason": found.get("reason")}
     row |= {column: environment.get(column) for column in ENVIRONMENT}
+    row["data_checksum"] = (found.get("data") or {}).get("checksum")
     if found["status"] == "failed":
         return row
     best, last = found.get("best") or {}, history[-1]
@@ -165,7 +166,8 @@ def main(argv: list[str] | None = None) -> int | None:
     curves, runs = collect(study, arguments.study.parent, data)
     key = ["model", "norm", *study["axes"], "seed", "status"]
     write_rows(curves, [*key, *COLUMNS], arguments.out_curves)
-    write_rows(runs, ["run", *key, "reason", *COLUMNS, *OUTCOME, *ENVIRONMENT], arguments.out_runs)
+    columns = ["run", *key, "reason", *COLUMNS, *OUTCOME, *ENVIRONMENT, "data_checksum"]
+    write_rows(runs, columns, arguments.out_runs)
     complete = sum(run["status"] == "ok" for run in runs)
     print(f"{arguments.out_curves}, {arguments.out_runs}: {complete} of {len(runs)} runs complete")
 

@@ -5,6 +5,7 @@ A figure's command is a `draw(tables)` that returns the figure and the table of 
 """
 
 import argparse
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from normres.figure_metadata import describe_origin, file_metadata
 from normres.files import replacing
 from normres.tables import (
     absent_runs,
@@ -143,16 +145,17 @@ def render(
     others = {name: read_table(getattr(arguments, name), study) for name in arguments.tables}
     with matplotlib.style.context(["default", STYLE]):
         figure, drawn = draw(Tables(study, configurations(study), **read, others=others))
-        save(figure, drawn, arguments.out)
+        command = Path(inspect.getfile(getattr(draw, "func", draw))).stem
+        origin = describe_origin(study, read["runs"], arguments.out.name, command)
+        save(figure, drawn, arguments.out, origin)
     print(f"{arguments.out}: .png .svg .pdf .csv")
 
 
-def save(figure: Figure, drawn: pd.DataFrame, prefix: Path) -> None:
-    """Write the figure as .png, .svg and .pdf, and what it shows as .csv; no file holds a date."""
-    dates = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    for kind, metadata in dates.items():
+def save(figure: Figure, drawn: pd.DataFrame, prefix: Path, origin: Mapping[str, str]) -> None:
+    """Write the figure as .png, .svg and .pdf, each with its origin, and what it shows as .csv."""
+    for kind in ("png", "svg", "pdf"):
         with replacing(prefix.with_name(f"{prefix.name}.{kind}")) as path:
-            figure.savefig(path, format=kind, metadata=metadata)
+            figure.savefig(path, format=kind, metadata=file_metadata(origin, kind))
     write_table(drawn, prefix.with_name(f"{prefix.name}.csv"))
 
 

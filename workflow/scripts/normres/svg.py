@@ -30,6 +30,8 @@ def embed_svg(path: Path, prefix: str) -> Markup:
         raise InputError(f"{path}: no such file") from None
     except ElementTree.ParseError as error:
         raise InputError(f"{path}: not an SVG drawing ({error})") from None
+    for title in root.findall("{*}title"):  # the page has its own; this one would be a tooltip
+        root.remove(title)
     clean(root, prefix)
     used = {target for element in root.iter() for target in targets(element)}
     for element in root.iter():
