@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 import collect_runs
 import summarize_runs
 import synthetic
 from normres.errors import InputError
 from normres.history import COLUMNS
+from normres.inference import prediction_interval
 from normres.tables import axis_text, configurations, read_study, read_table
 
 
@@ -197,7 +199,7 @@ def test_summary_and_bands_are_those_numpy_computes(quickstart):
     assert (row["params"], row["macs"]) == (28_144_010, 171_679_744)
     losses = bands[(bands["configuration"] == "vgg11/none") & (bands["metric"] == "train_loss")]
     assert list(losses["epoch"]) == [1, 2, 3, 4, 5]  # none before training
-    assert (bands.loc[bands["metric"] == "test_accuracy", "high"] <= 1).all()
+    assert (bands.loc[bands["metric"] == "test_accuracy", "high"].dropna() <= 1).all()
     assert (bands.loc[bands["metric"] == "train_loss", "low"] >= 0).all()
 
 
@@ -214,10 +216,63 @@ def test_tables_for_people_show_reported_numbers_units_and_n(tmp_path):
     mean, low, high = (
         100 * summary.loc["resnet/none", f"test_accuracy_{x}"] for x in ("mean", "low", "high")
     )
-    assert cells[2:5] == ["5", f"{mean:.2f} [{low:.2f}, {high:.2f}]", "78.39"]
+    new_low, new_high = (
+        100 * summary.loc["resnet/none", f"test_accuracy_new_run_{x}"] for x in ("low", "high")
+    )
+    assert cells[2:5] == [
+        "5",
+        f"{mean:.2f} [{low:.2f}, {high:.2f}]",
+        f"78.39 ({new_low:.2f} to {new_high:.2f})",
+    ]
     assert "162.37" in cells
     assert "1,081,482" in cells
     assert "last epoch (50)" in text
+
+
+def test_a_reported_run_is_compared_with_one_more_run_of_ours(tmp_path):
+    path = synthetic.write_study(tmp_path, "architectures")
+    files = synthetic.aggregate(path)
+    summary = read_table(files["summary"], read_study(path)).set_index("configuration")
+    runs = read_table(files["runs"], read_study(path))
+    for name, row in summary.iterrows():
+        accuracies = runs.loc[runs["configuration"] == name, "test_accuracy"]
+        expected = prediction_interval(accuracies)
+        found = (row["test_accuracy_new_run_low"], row["test_accuracy_new_run_high"])
+        assert found == pytest.approx((expected.low, expected.high))
+        inside = expected.low <= row["reported_test_accuracy"] <= expected.high
+        assert row["reported_test_accuracy_inside"] == inside
+        assert row["test_accuracy_median"] == accuracies.median()
+        assert row["test_accuracy_min"] == accuracies.min()
+        assert row["test_accuracy_max"] == accuracies.max()
+        right = round(row["test_accuracy_mean"] * 10_000)
+        images = proportion_confint(right, 10_000, method="wilson")
+        assert row["test_images"] == 10_000
+        assert (row["test_set_low"], row["test_set_high"]) == pytest.approx(images)
+    resnet = summary.loc["resnet/none"]
+    reported = proportion_confint(7839, 10_000, method="wilson")
+    ends = (resnet["reported_test_set_low"], resnet["reported_test_set_high"])
+    assert ends == pytest.approx(reported)
+
+
+def test_equal_runs_have_no_interval_and_the_tables_say_so(tmp_path):
+    path = synthetic.write_study(tmp_path, "normalization", seeds=3, epochs=2)
+    for history in (tmp_path / "runs/resnet/none").glob("*/history.csv"):
+        table = pd.read_csv(history)
+        table[["test_accuracy", "test_correct"]] = 0.1, 1000
+        table.to_csv(history, index=False)
+    files = synthetic.aggregate(path)
+    summary = read_table(files["summary"], read_study(path)).set_index("configuration")
+    row = summary.loc["resnet/none"]
+    assert (row["test_accuracy_mean"], row["test_accuracy_sd"]) == (0.1, 0)
+    assert pd.isna(row["test_accuracy_low"]) and pd.isna(row["test_accuracy_high"])
+    assert 0.093 < row["test_set_low"] < 0.1 < row["test_set_high"] < 0.107
+    bands = read_table(files["bands"], read_study(path))
+    equal = bands[(bands["configuration"] == "resnet/none") & (bands["metric"] == "test_accuracy")]
+    assert len(equal) == 3 and equal[["low", "high"]].isna().all(axis=None)
+    for name, interval in (("summary.md", "10.00 [all equal]"), ("summary.tex", "[all equal]")):
+        text = (tmp_path / name).read_text()
+        assert interval in text and "so their spread is not known" in text
+    assert "nan" not in (tmp_path / "summary.md").read_text()
 
 
 def test_people_tables_name_what_is_missing(quickstart):

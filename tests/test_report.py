@@ -132,8 +132,8 @@ def test_main_numbers_claim_no_order_where_intervals_overlap(small: Path) -> Non
     old = list(csv.DictReader((small / "summary.csv").read_text().splitlines()))
     keys = [f"test_accuracy_{part}" for part in ("mean", "low", "high")]
 
-    def claim(*intervals: tuple[str, str, str]) -> str:
-        new = (dict(zip(keys, interval, strict=True)) for interval in intervals)
+    def claim(*intervals: tuple[str, str, str], n: str = "2") -> str:
+        new = ({"n": n} | dict(zip(keys, interval, strict=True)) for interval in intervals)
         lines = [old[0], *((a | b).values() for a, b in zip(old, new, strict=True))]
         write_text(small / "summary.csv", "".join(",".join(line) + "\n" for line in lines))
         seal(small / "summary.csv")  # else it would be refused as edited
@@ -145,7 +145,9 @@ def test_main_numbers_claim_no_order_where_intervals_overlap(small: Path) -> Non
     assert "interval of resnet, no norm overlaps with it, so nothing is said" in overlapping
     apart = claim(("0.90", "0.89", "0.91"), ("0.80", "0.79", "0.81"))
     assert "The other's interval lies entirely below it." in apart
-    single = claim(("0.90", "", ""), ("0.80", "", ""))
+    equal = claim(("0.90", "", ""), ("0.80", "0.79", "0.81"))
+    assert "90.00 % (no interval, as all runs are equal, n = 2)" in equal
+    single = claim(("0.90", "", ""), ("0.80", "", ""), n="1")
     assert "no interval from a single run" in single
     assert "nothing is said about the order to resnet, batch norm" in single
 

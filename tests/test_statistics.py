@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from normres.inference import mean_interval, prediction_interval
 from normres.statistics import mean_estimates, median_estimates
 
 
@@ -34,7 +35,24 @@ def test_the_interval_is_that_of_scipy(n, confidence):
 
 def test_equal_numbers_have_no_spread_whatever_the_rounding():
     result = estimate([0.1] * 3)  # numpy's mean of these is 0.10000000000000002
-    assert list(result) == [3, 0.1, 0.0, 0.1, 0.1]
+    assert list(result[["n", "mean", "sd"]]) == [3, 0.1, 0.0]
+    assert result[["low", "high"]].isna().all()  # a spread of 0 is not known, only not seen
+
+
+def test_a_new_run_is_farther_from_the_mean_than_the_mean_from_the_truth():
+    values = [51.4, 49.5, 48.7, 49.3, 51.6]  # Hahn & Meeker 1991, 3.1 and 4.7
+    mean, new = estimate(values), estimate(values, new_run=True)
+    assert [round(end, 1) for end in new[["low", "high"]]] == [46.1, 54.1]
+    assert (new["high"] - new["mean"]) == pytest.approx(6**0.5 * (mean["high"] - mean["mean"]))
+
+
+@pytest.mark.parametrize("values", [[0.91, 0.93, 0.99], [0.1] * 3, [0.5], [np.nan]])
+@pytest.mark.parametrize("new_run", [False, True])
+def test_columns_and_samples_have_the_same_intervals(values, new_run):
+    of_column = estimate(values, bounds=(0, 1), new_run=new_run)
+    of_sample = (prediction_interval if new_run else mean_interval)(values, bounds=(0, 1))
+    expected = [of_sample.n, of_sample.estimate, of_sample.sd, of_sample.low, of_sample.high]
+    assert list(of_column) == pytest.approx(expected, nan_ok=True)
 
 
 def test_one_number_has_no_interval_and_none_has_no_mean():

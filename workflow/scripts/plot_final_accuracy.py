@@ -19,7 +19,7 @@ from normres import figures
 from normres.errors import run_command
 from normres.figures import Look
 from normres.tables import axes_label, configuration_columns, norm_title
-from normres.wording import lost_runs
+from normres.wording import interval_words, lost_runs
 
 ROW, GAP = 0.25, 0.12  # inches: height of a row, room between columns of text
 HEADER = "mean, % [95 % interval]"
@@ -120,8 +120,7 @@ def result_text(row: pd.Series) -> str:
     mean, low, high = (100 * row[column] for column in ACCURACY)
     if not row["n"]:
         return "no complete run"
-    interval = f" [{low:.1f}, {high:.1f}]" if row["n"] > 1 else ""
-    return f"{mean:.1f}{interval}, n = {row['n']}"
+    return f"{mean:.1f}{interval_words(low, high, row['n'], 1)}, n = {row['n']}"
 
 
 def looks(summary: pd.DataFrame, study: Mapping[str, Any]) -> list[Look]:

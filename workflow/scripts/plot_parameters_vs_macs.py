@@ -23,6 +23,7 @@ from matplotlib.transforms import ScaledTranslation
 from normres import figures
 from normres.errors import run_command
 from normres.tables import axes_label, configuration_columns
+from normres.wording import interval_words
 
 SAME = 0.03  # decades: dots closer than this cannot be told apart
 STEP = 9.5  # points between the lines of the list
@@ -98,10 +99,9 @@ def listing(spot: pd.DataFrame, study: dict[str, Any]) -> list[tuple[float, str,
         if not row["n"]:
             result = "no complete run"
         else:
-            result = f"{row['test_accuracy_mean']:.1f} %"
-            if row["n"] > 1:
-                result += f" [{row['test_accuracy_low']:.1f}, {row['test_accuracy_high']:.1f}]"
-            result += f", n = {row['n']}"
+            ends = (row["test_accuracy_low"], row["test_accuracy_high"])
+            interval = interval_words(*ends, row["n"], 1)
+            result = f"{row['test_accuracy_mean']:.1f} %{interval}, n = {row['n']}"
         lines.append((height, f"{name}: {result}", row))
     costs = f"{height:.3g} M parameters, {spot['macs_million'].iloc[0]:.3g} M MACs"
     return [*lines, (height, costs, None)]

@@ -5,14 +5,16 @@
         --complexity results/quickstart/complexity.csv --timing results/quickstart/timing.csv \\
         --out results/quickstart
 
-Writes bands.csv (mean over seeds and its pointwise interval, a row a configuration, metric and
-epoch), summary.csv (a row a configuration) and, for people, summary.md and summary.tex.
+Writes bands.csv (mean over seeds and its pointwise interval, cut at 0 and 1 where the metric is an
+accuracy; a row a configuration, metric and epoch), summary.csv (a row a configuration) and, for
+people, summary.md and summary.tex. docs/statistics.md says what each number is.
 Runs that diverged or failed are counted, and are in no mean. Times are those of timing.csv, medians
 over its repeats: the runs themselves may have shared the machine.
 """
 
 import argparse
 import html
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import pandas as pd
 
 from normres.errors import InputError, run_command
 from normres.files import write_text
+from normres.inference import sampling_interval
 from normres.statistics import mean_estimates, median_estimates
 from normres.tables import (
     absent_runs,
@@ -33,7 +36,7 @@ from normres.tables import (
     untimed_configurations,
     write_table,
 )
-from normres.wording import lost_runs
+from normres.wording import EQUAL, lost_runs
 
 FRACTION, LOSS, FREE = (0.0, 1.0), (0.0, None), (None, None)  # what bounds the intervals
 BANDS = {
@@ -59,6 +62,7 @@ TIMES = {  # column of timing.csv -> of summary.csv
     "latency_1_seconds": "latency_1_seconds",
     "latency_128_seconds": "latency_128_seconds",
 }
+DISTRIBUTIONS = ("test_accuracy", "test_loss")  # with median, least and largest of the runs
 COSTS = ["params", "macs", "norm_ops"]
 EMPTY = "-"
 LATEX = str.maketrans(
@@ -111,25 +115,69 @@ def summary(
         estimates = estimates.reindex(table.index)
         for statistic in ("mean", "sd", "low", "high"):
             table[f"{metric}_{statistic}"] = estimates[statistic].to_numpy()
-    table = with_costs(with_reported(table, study), complexity, study)
+    for metric in DISTRIBUTIONS:
+        spread = complete.groupby("configuration", observed=True)[metric]
+        spread = spread.agg(["median", "min", "max"]).reindex(table.index)
+        table[[f"{metric}_{statistic}" for statistic in spread]] = spread.to_numpy()
+    table = with_sampling(table, complete)
+    table = with_predictions(with_reported(table, study), complete)
+    table = with_costs(table.reset_index(drop=True), complexity, study)
     return with_times(table, timing, study)
 
 
+def with_sampling(table: pd.DataFrame, complete: pd.DataFrame) -> pd.DataFrame:
+    """Add the test set's own sampling interval of one network with the mean accuracy."""
+    right = complete[complete["test_accuracy"] > 0]
+    images = (right["test_correct"] / right["test_accuracy"]).groupby(
+        right["configuration"], observed=True
+    )
+    images = images.median().round().reindex(table.index)
+    ends = [
+        sampling_interval(round(mean * n), int(n)) if pd.notna(n) else (math.nan, math.nan)
+        for mean, n in zip(table["test_accuracy_mean"], images, strict=True)
+    ]
+    table["test_images"] = images.astype("Int64")
+    table[["test_set_low", "test_set_high"]] = pd.DataFrame(ends, index=table.index)
+    return table
+
+
+def with_predictions(table: pd.DataFrame, complete: pd.DataFrame) -> pd.DataFrame:
+    """Add, where a single run is reported, the interval for one more of ours, and if it is in."""
+    for metric in DISTRIBUTIONS:
+        reported = table[f"reported_{metric}"]
+        found = mean_estimates(
+            complete, ["configuration"], metric, bounds=SUMMARY[metric], new_run=True
+        )
+        low, high = (
+            found[end].reindex(table.index).where(reported.notna()) for end in ("low", "high")
+        )
+        table[f"{metric}_new_run_low"], table[f"{metric}_new_run_high"] = low, high
+        inside = reported.between(low, high).astype(object)
+        table[f"reported_{metric}_inside"] = inside.where(low.notna())
+    return table
+
+
 def with_reported(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
-    """Add what the exercise's write-up reports for a model and norm, where it does."""
+    """Add what the exercise's write-up reports for a model and norm, where it does.
+
+    The accuracy has the interval that its test images alone leave open.
+    """
+    columns = ["test_accuracy", "test_loss", "test_set_low", "test_set_high"]
     reported = pd.DataFrame(
         [
-            {
-                "model": entry["model"],
-                "norm": entry["norm"],
-                "reported_test_accuracy": entry["test_correct"] / entry["test_images"],
-                "reported_test_loss": entry["test_loss"],
-            }
+            (
+                entry["model"],
+                entry["norm"],
+                entry["test_correct"] / entry["test_images"],
+                entry["test_loss"],
+                *sampling_interval(entry["test_correct"], entry["test_images"]),
+            )
             for entry in study.get("reported", [])
         ],
-        columns=["model", "norm", "reported_test_accuracy", "reported_test_loss"],
+        columns=["model", "norm", *(f"reported_{column}" for column in columns)],
     )
-    return table.merge(reported, on=["model", "norm"], how="left", validate="many_to_one")
+    merged = table.merge(reported, on=["model", "norm"], how="left", validate="many_to_one")
+    return merged.set_index(table.index)
 
 
 def with_costs(
@@ -168,10 +216,12 @@ def people_table(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
     cells[("n", "")] = table.apply(count_text, axis=1)
     cells[("test accuracy", f"% {interval}")] = estimate_text(table, "test_accuracy", 2, 100)
     if table["reported_test_accuracy"].notna().any():
-        cells[("reported accuracy", "%")] = number_text(table["reported_test_accuracy"] * 100, 2)
+        cells[("reported accuracy", "% (one more run of ours)")] = reported_text(
+            table, "test_accuracy", 2, 100
+        )
     cells[("test loss", interval)] = estimate_text(table, "test_loss", 3)
     if table["reported_test_loss"].notna().any():
-        cells[("reported loss", "")] = number_text(table["reported_test_loss"], 3)
+        cells[("reported loss", "(one more run of ours)")] = reported_text(table, "test_loss", 3)
     cells[("parameters", "")] = number_text(table["params"], 0)
     cells[("MACs (1 MAC = 1 multiply-add)", "million")] = number_text(table["macs"] / 1e6, 2)
     cells[("time an epoch", f"s {interval}")] = estimate_text(
@@ -194,11 +244,22 @@ def number_text(numbers: pd.Series, digits: int) -> pd.Series:
 def estimate_text(
     table: pd.DataFrame, metric: str, digits: int, scale: float = 1, center: str = "mean"
 ) -> pd.Series:
-    """A metric's mean and interval as text, times `scale`; a mean of one run has no interval."""
+    """A metric's mean and interval as text, times `scale`; one run, or equal ones, have none."""
     mean, low, high = (
         number_text(table[f"{metric}_{part}"] * scale, digits) for part in (center, "low", "high")
     )
-    return mean.where(table[f"{metric}_low"].isna(), mean + " [" + low + ", " + high + "]")
+    text = mean.where(table[f"{metric}_low"].isna(), mean + " [" + low + ", " + high + "]")
+    equal = table[f"{metric}_sd"] == 0 if center == "mean" else pd.Series(False, table.index)
+    return text.mask(equal, mean + f" [{EQUAL}]")
+
+
+def reported_text(table: pd.DataFrame, metric: str, digits: int, scale: float = 1) -> pd.Series:
+    """The reported number, and the interval for one more run of ours: "78.39 (76.10 to 79.90)"."""
+    number, low, high = (
+        number_text(table[column] * scale, digits)
+        for column in (f"reported_{metric}", f"{metric}_new_run_low", f"{metric}_new_run_high")
+    )
+    return number.where(low == EMPTY, number + " (" + low + " to " + high + ")")
 
 
 def note(
@@ -215,6 +276,11 @@ def note(
         f"best on the {chosen_on} images.",
         "1 MAC = 1 multiply-add of a convolution or linear layer, for one image.",
     ]
+    if (table[[f"{metric}_sd" for metric in DISTRIBUTIONS]] == 0).any(axis=None):
+        sentences.append(
+            f"[{EQUAL}]: all runs gave this number, so their spread is not known; what the test "
+            "images alone leave open is in summary.csv (test_set_low, test_set_high)."
+        )
     timed = timing[timing["repeat"].notna()]
     if len(timed):
         sentences.append(
@@ -224,7 +290,10 @@ def note(
     if untimed := untimed_configurations(table, study):
         sentences.append(f"{untimed}.")
     if study.get("reported"):
-        sentences.append("Reported: what the exercise's write-up says of its single runs.")
+        sentences.append(
+            "Reported: what the exercise's write-up says of its single runs; in brackets, where "
+            "one more run like ours lies with 95 % (prediction interval), to compare it with."
+        )
     if (runs["status"] != "ok").any():
         sentences.append(f"Runs that diverged or failed are in no mean: {absent_runs(runs)}.")
     return " ".join(sentences)

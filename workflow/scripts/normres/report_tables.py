@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from normres.tables import axes_label, configuration_columns, norm_title
-from normres.wording import lost_runs
+from normres.wording import EQUAL, lost_runs
 
 EMPTY, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
@@ -59,13 +59,38 @@ def estimate_column(
     scale: float = 1,
     center: str = "mean",
 ) -> Column:
-    """A column of means (or medians) with their intervals, times `scale`; one has no interval."""
+    """A column of means (or medians) with their intervals, times `scale`.
+
+    One run has no interval, and equal runs have none, which is said.
+    """
     parts = (table[f"{metric}_{part}"] for part in (center, "low", "high"))
+    equal = table.get(f"{metric}_sd", pd.Series(1, table.index)) == 0
     cells = []
-    for mean, low, high in zip(*parts, strict=True):
-        ends = f"[{number_text(low * scale, digits)}, {number_text(high * scale, digits)}]"
+    for mean, low, high, same in zip(*parts, equal, strict=True):
+        under = f"[{EQUAL}]" if same else ends_text(low, high, digits, scale)
         value = None if pd.isna(mean) else float(mean)
-        cells.append(Cell(number_text(mean * scale, digits), "" if pd.isna(low) else ends, value))
+        cells.append(Cell(number_text(mean * scale, digits), under, value))
+    return Column(name, unit, cells)
+
+
+def ends_text(low: float, high: float, digits: int, scale: float = 1) -> str:
+    """An interval, times `scale`: "[1.20, 1.40]"; empty where there is none."""
+    if pd.isna(low):
+        return ""
+    return f"[{number_text(low * scale, digits)}, {number_text(high * scale, digits)}]"
+
+
+def reported_column(
+    summary: pd.DataFrame, metric: str, name: str, unit: str, digits: int, scale: float = 1
+) -> Column:
+    """A column of reported numbers, and whether a single run of ours would lie there."""
+    cells = []
+    for row in summary.to_dict("records"):
+        number, inside = row[f"reported_{metric}"], row[f"reported_{metric}_inside"]
+        ends = (row[f"{metric}_new_run_low"], row[f"{metric}_new_run_high"])
+        words = {True: "in ", False: "not in "}.get(inside, "") + ends_text(*ends, digits, scale)
+        value = None if pd.isna(number) else float(number)
+        cells.append(Cell(number_text(number * scale, digits), words, value))
     return Column(name, unit, cells)
 
 
@@ -97,11 +122,12 @@ def summary_columns(
     columns.append(estimate_column(summary, "test_accuracy", "test accuracy", "%", 2, 100))
     reported = summary["reported_test_accuracy"]
     if reported.notna().any():
-        columns.append(number_column(reported, "reported accuracy", "%, one run", 2, 100))
+        columns.append(
+            reported_column(summary, "test_accuracy", "reported accuracy", "%, one run", 2, 100)
+        )
     columns.append(estimate_column(summary, "test_loss", "test loss", "nats", 3))
     if reported.notna().any():
-        losses = summary["reported_test_loss"]
-        columns.append(number_column(losses, "reported loss", "nats, one run", 3))
+        columns.append(reported_column(summary, "test_loss", "reported loss", "nats, one run", 3))
     return [
         *columns,
         estimate_column(summary, "train_loss", "training loss", "nats", 4),

@@ -1,4 +1,7 @@
-"""Estimates with their n and interval: means over seeds, medians over repeats of a timing."""
+"""Estimates of the columns of a table, with n and interval: means over seeds, medians over repeats.
+
+The same intervals of single samples, and tests, are in inference.py.
+"""
 
 import math
 from collections.abc import Sequence
@@ -16,6 +19,7 @@ def mean_estimates(
     *,
     bounds: tuple[float | None, float | None] = (None, None),
     confidence: float = CONFIDENCE,
+    new_run: bool = False,
 ) -> pd.DataFrame:
     """Estimate the mean of `column` in each group of rows that agree in `by`.
 
@@ -25,12 +29,14 @@ def mean_estimates(
         column: what is averaged.
         bounds: what the quantity cannot go below and above; the interval is cut there.
         confidence: the interval's coverage, for normally distributed runs.
+        new_run: whether the interval is to hold one more run, instead of the mean.
 
     Returns:
         A frame indexed by `by`, in order of appearance, with the columns `n` (numbers averaged),
         `mean`, `sd` (ddof = 1), `low` and `high`: mean -+ t(n - 1) * sd / sqrt(n), the interval of
-        the mean (Student 1908, Biometrika 6). One number has no sd and no interval (NaN); equal
-        numbers have sd 0 and an interval of width 0; a group without numbers has n = 0 and NaN.
+        the mean (Student 1908, Biometrika 6); for a new run sqrt(1 + 1/n) replaces 1 / sqrt(n). One
+        number has no sd and no interval (NaN); equal numbers have sd 0 and no interval, since that
+        is no estimate of a spread; a group without numbers has n = 0 and NaN.
     """
     groups = values.groupby(list(by), sort=False, observed=True, dropna=False)[column]
     table = groups.agg(["count", "mean", "std", "min", "max"])
@@ -38,7 +44,9 @@ def mean_estimates(
     n = table["count"]
     mean = table["mean"].mask(equal, table["min"])  # rounding must not give equal numbers a spread
     sd = table["std"].mask(equal, 0.0)
-    half = pd.Series(stats.t.ppf((1 + confidence) / 2, n - 1), index=table.index) * sd / n**0.5
+    factor = (1 + 1 / n) ** 0.5 if new_run else 1 / n**0.5
+    quantile = pd.Series(stats.t.ppf((1 + confidence) / 2, n - 1), index=table.index)
+    half = (quantile * sd * factor).mask(equal)
     low, high = (mean - half).clip(lower=bounds[0]), (mean + half).clip(upper=bounds[1])
     return pd.DataFrame({"n": n, "mean": mean, "sd": sd, "low": low, "high": high})
 

@@ -1,7 +1,10 @@
 """Words for quantities that several commands tell a person."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+EQUAL = "all equal"  # stands where an interval over seeds would
 
 
 def duration(seconds: float) -> str:
@@ -11,6 +14,16 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours:,} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def interval_words(low: float, high: float, n: int, digits: int) -> str:
+    """The interval of a mean of n runs, after the mean: " [91.20, 92.40]".
+
+    Empty for n < 2. Equal runs have none, as their spread is not known: " [all equal]".
+    """
+    if n < 2:
+        return ""
+    return f" [{EQUAL}]" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def lost_runs(row: Mapping[str, Any]) -> str:
