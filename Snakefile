@@ -37,6 +37,7 @@ localrules:
     count_complexity,
     collect_runs,
     summarize_runs,
+    evaluate_predictions,
     plot_figure,
     render_report,
     verdict,

@@ -14,7 +14,13 @@ from snakemake_project import TINY, Project
 FIGURES = len(gallery.figures(expand("tiny", TINY)))
 # What follows new times: all tables and figures but those of the runs themselves.
 TIMED_ANEW = {"summarize_runs": 1, "plot_figure": FIGURES, "render_report": 1, "verdict": 1}
-AGGREGATION = {"collect_runs": 1, "summarize_runs": 1, "plot_figure": FIGURES, "render_report": 1}
+AGGREGATION = {
+    "collect_runs": 1,
+    "evaluate_predictions": 1,
+    "summarize_runs": 1,
+    "plot_figure": FIGURES,
+    "render_report": 1,
+}
 NETWORKS = {"list_networks": 1, "count_complexity": 1}
 TIMING = {"list_timed": 1, "time_training": 1}
 REDEFINED = {"mark_definition": 1, "resolve_study": 1, **AGGREGATION, "verdict": 1}

@@ -90,6 +90,31 @@ rule summarize_runs:
         "--timing {input.timing:q} --out $(dirname {output.summary:q}) > {log:q} 2>&1"
 
 
+# The logits come from the same jobs as run.json, so they are not listed: thousands of inputs cost time.
+rule evaluate_predictions:
+    input:
+        arrays=ancient(pipeline.array_files),
+        study="results/{study}/study.json",
+        runs="results/{study}/runs.csv",
+        description=pipeline.dataset_file,
+    output:
+        classes="results/{study}/classes.csv",
+        confusion="results/{study}/confusion.csv",
+        hardest="results/{study}/hardest_images.csv",
+    log:
+        "results/{study}/logs/evaluate_predictions.log",
+    retries: 0
+    conda:
+        "../../envs/pytorch.yaml"
+    params:
+        code=fingerprint.fingerprint("evaluate_predictions"),
+    message:
+        "evaluating the predictions of {wildcards.study}"
+    shell:
+        "python -m evaluate_predictions --study {input.study:q} --runs {input.runs:q} "
+        "--dataset {input.description:q} --out $(dirname {output.classes:q}) > {log:q} 2>&1"
+
+
 rule plot_figure:
     input:
         unpack(pipeline.figure_tables),

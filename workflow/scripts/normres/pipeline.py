@@ -39,6 +39,9 @@ TABLES = (
     "summary.csv",
     "summary.md",
     "summary.tex",
+    "classes.csv",
+    "confusion.csv",
+    "hardest_images.csv",
 )
 COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
 ALL_CORES = 1_000_000  # threads of a job that wants the machine alone: Snakemake has fewer to give
