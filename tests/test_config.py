@@ -124,6 +124,12 @@ def test_exclusions_match_what_a_run_is_resolved_to():
     study = expand(learning_rate=rates, exclude=[rule])
     assert sum("resnet" in name for name in names(study)) == 4
     assert not any("resnet" in name and "0.001" in name for name in names(study))
+    both = expand(
+        batch_size=[16, 32, 64],
+        exclude=[{"model": ["resnet"], "batch_size": [16, 64], "reason": "asked at 32"}],
+    )
+    assert {run.axes["batch_size"] for run in both.runs if run.model == "resnet"} == {32}
+    assert {run.axes["batch_size"] for run in both.runs if run.model == "convnet"} == {16, 32, 64}
     everything = expand(exclude=[{"norm": "group", "optimizer": "adam", "reason": "x"}])
     assert {run.norm for run in everything.runs} == {"none"}
 
@@ -224,6 +230,19 @@ MISTAKES = {
         {"exclude": [{"model": "convnet", "norm": "batch", "reason": "x"}]},
         ["exclude.0", "fits no configuration"],
     ),
+    "excluded value of nothing": (
+        {"batch_size": [16, 32], "exclude": [{"batch_size": [16, 64], "reason": "x"}]},
+        ["exclude.0.batch_size", "64 fits no configuration"],
+    ),
+    "analysis without its axis": (
+        {"analyses": ["gradients", "variance"], "order_seed": [0, 1]},
+        ["analyses.1", "variance needs initialization_seed as an axis"],
+    ),
+    "analysis without its option": (
+        {"analyses": ["learning_rates"], "learning_rate": [0.1, 0.2]},
+        ["analyses.0", "learning_rates needs validation_images"],
+    ),
+    "unknown analysis": ({"analyses": ["varience"]}, ["'varience'", "did you mean 'variance'"]),
     "null": ({"seeds": None}, ["seeds", "nothing (null) is not a list"]),
     "not a number": ({"learning_rate": float("nan")}, ["learning_rate", "not a finite number"]),
     "infinity": ({"learning_rate": [0.1, "inf"]}, ["learning_rate.1", "not a finite number"]),

@@ -264,7 +264,7 @@ def test_what_a_capture_changes_is_undone(digits, graphs_on_the_cpu, precision, 
 
 
 def test_a_state_begun_without_graphs_goes_on_with_them(digits, graphs_on_the_cpu):
-    specification = small_run("convnet", "batch", epochs=3)
+    specification = small_run("convnet", "batch", epochs=3, statistics_images=4)
     eager = choose_computation(specification, "cpu")
     whole = TrainingRun(specification, digits, eager)
     rows = list(whole.train())

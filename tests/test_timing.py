@@ -70,6 +70,12 @@ def test_what_changes_no_time_is_not_in_the_list():
         {"title": "Why?"},
         {"learning_rate": [1e-3, 1e-4], "weight_decay": 0.1, "beta1": 0.8},
         {"initialization": "he", "zero_init_residual": True},
+        {
+            "learning_rate_scaling": "sqrt",
+            "initialization_seed": 3,
+            "order_seed": [0, 1],
+            "seeds": [0],
+        },
         {"test_images": 50, "train_eval_images": 10},
         {"models": ["resnet", "convnet"]},
     ):
@@ -86,6 +92,7 @@ def test_what_changes_no_time_is_not_in_the_list():
         {"optimizer": "sgd"},
         {"depth": 1},
         {"affine": False},
+        {"norms": ["none", "batch"], "statistics_images": 4},
         {"conv_bias": "false"},
         {"pooling": "mean"},
         {"normalize": "half"},
@@ -120,7 +127,8 @@ def test_a_list_gives_the_specifications_of_the_runs(tmp_path):
     for run in made.runs:
         found = got[run.model, run.norm, *run.axes.values()]
         other = {k for k, v in run.specification.items() if found.get(k) != v}
-        assert other <= {"seed", "epochs", "learning_rate"} and set(found) == set(run.specification)
+        untimed = {"seed", "initialization_seed", "order_seed", "epochs", "learning_rate"}
+        assert other <= untimed and set(found) == set(run.specification)
 
 
 def test_no_list_is_refused(tmp_path):

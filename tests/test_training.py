@@ -13,7 +13,7 @@ from normres import catalog
 from normres.devices import can_compile, choose_computation, choose_device
 from normres.errors import InputError
 from normres.evaluation import evaluate
-from normres.history import COLUMNS
+from normres.history import COLUMNS, GRADIENT_NORMS
 from normres.images import split
 from normres.models import build_network, initialize
 from normres.seeding import derive, generator
@@ -114,7 +114,7 @@ def test_the_rows_of_the_history(digits):
     run = train(small_run(epochs=2, validation_images=20), digits)
     first, *others = run.history
     assert [row["epoch"] for row in run.history] == [0, 1, 2]
-    assert all(tuple(row) == COLUMNS for row in run.history)
+    assert all(tuple(row) == (*COLUMNS, GRADIENT_NORMS) for row in run.history)
     assert first["train_loss"] is None and first["train_seconds"] == 0
     assert first["train_eval_loss"] == pytest.approx(math.log(10), abs=0.1)
     for row in others:
@@ -141,7 +141,7 @@ def test_a_seed_fixes_every_byte(digits, model, norm):
 def test_what_is_measured_does_not_change_what_is_trained(digits, monkeypatch):
     specification = small_run("vgg11", "batch", epochs=1)
     measured = train(specification, digits)
-    monkeypatch.setattr("normres.training.gradient_norms", lambda *_: (0.0, 0.0))
+    monkeypatch.setattr("normres.training.gradient_norms", lambda *_: [0.0, 0.0])
     unmeasured = train({**specification, "train_eval_images": 10}, digits)
     weights = unmeasured.weights()
     assert all(torch.equal(value, weights[name]) for name, value in measured.weights().items())

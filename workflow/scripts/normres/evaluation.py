@@ -59,18 +59,17 @@ def evaluate(
 
 def gradient_norms(
     network: nn.Module, images: ImageSet, seed: int, computation: Computation
-) -> tuple[float, float]:
-    """Norms of the loss's gradient at the first and the last convolution's weights.
+) -> list[float]:
+    """Norms of the loss's gradient at each convolution's weights, in order of depth.
 
     Measured in training mode on `images` as one batch; 1x1 convolutions of shortcuts do not count.
     The network, its buffers and the random state are left as they were.
     """
-    convolutions = [
-        module
+    weights = [
+        module.weight
         for module in network.modules()
         if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
     ]
-    weights = [convolutions[0].weight, convolutions[-1].weight]
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     batch, labels = next(images.in_order(len(images)))
     devices = [computation.device] if computation.device.type == "cuda" else []
@@ -82,5 +81,4 @@ def gradient_norms(
         gradients = torch.autograd.grad(cross_entropy(output.float(), labels), weights)
     for name, buffer in network.named_buffers():
         buffer.copy_(buffers[name])
-    first, last = (float(gradient.double().norm()) for gradient in gradients)
-    return first, last
+    return torch.stack([gradient.double().norm() for gradient in gradients]).tolist()

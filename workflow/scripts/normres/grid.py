@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from normres import catalog, fingerprint
+from normres.analyses import check_analyses
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
 from normres.files import expand_home
-from normres.options import applies, check_groups, check_last_batch, option_schemas, resolve
+from normres.options import (
+    SEED_OPTIONS,
+    applies,
+    check_last_batch,
+    check_norm,
+    option_schemas,
+    own_seeds,
+    resolve,
+)
 from normres.validation import check_name, show
 
 # Runs of a study: beyond, Snakemake needs minutes to find out what there is to do.
@@ -58,6 +67,7 @@ class Study:
     runs: list[Run]
     excluded: list[dict[str, Any]]
     reported: list[dict[str, Any]]
+    analyses: list[str]
 
     def describe(self) -> dict[str, Any]:
         """What study.json holds: the study with every run's specification and fingerprint."""
@@ -101,27 +111,37 @@ def expand(name: str, study: Mapping[str, Any]) -> Study:
     _check_size([study["models"], study["norms"], study["seeds"], *axes.values()], where)
     dataset = _dataset(study, where)
     rules = _exclusions(study)
-    runs, excluded, matched = [], [], set()
+    runs, excluded = [], []
+    matched: set[tuple[int, str, Any]] = set()
     for model, norm, chosen, values in _configurations(study, given, axes):
         specification = resolve(model, norm, study["seeds"][0], study["epochs"], values)
         number = _exclusion(rules, specification)
         if number is not None:
-            matched.add(number)
+            matched |= {
+                (number, key, specification[key]) for key in rules[number] if key != "reason"
+            }
             reason = rules[number]["reason"]
             excluded.append({"model": model, "norm": norm, **chosen, "reason": reason})
             continue
         _check_run(specification, dataset, where)
+        _check_seeds(study, values, where)
         code = fingerprint.of_run(model, norm)
         runs += [
-            Run(model, norm, seed, chosen, {**specification, "seed": seed}, code)
+            Run(
+                model,
+                norm,
+                seed,
+                chosen,
+                specification | {"seed": seed} | own_seeds(seed, values),
+                code,
+            )
             for seed in study["seeds"]
         ]
-    for number in range(len(rules)):
-        if number not in matched:
-            raise InputError(f"{where}.exclude.{number}: fits no configuration of the study")
+    _check_exclusions(rules, matched, where)
     if not runs:
         raise InputError(f"{where}: no run is left; `exclude` leaves out every configuration")
     _check_used(study, given, runs, where)
+    check_analyses(study.get("analyses", []), axes, runs[0].specification, where)
     return Study(
         name=name,
         title=study.get("title", name),
@@ -136,6 +156,7 @@ def expand(name: str, study: Mapping[str, Any]) -> Study:
         runs=runs,
         excluded=excluded,
         reported=study.get("reported", []),
+        analyses=study.get("analyses", []),
     )
 
 
@@ -143,7 +164,7 @@ def _definition(
     study: Mapping[str, Any], given: Mapping[str, Any], dataset: Mapping[str, Any]
 ) -> dict[str, Any]:
     schemas = option_schemas()
-    kept = {key: value for key, value in study.items() if key not in schemas}
+    kept = {key: value for key, value in study.items() if key not in {*schemas, "analyses"}}
     if "image_size" not in dataset:
         kept.pop("image_size", None)
     return kept | {key: value for key, value in given.items() if value != schemas[key]["default"]}
@@ -202,7 +223,7 @@ def _check_names(study: Mapping[str, Any], where: str) -> None:
 def _check_run(specification: Mapping[str, Any], dataset: Mapping[str, Any], where: str) -> None:
     """What the schema cannot say about one run, as far as it is known without the data."""
     try:
-        check_groups(specification)
+        check_norm(specification)
         embedded = "folder" not in dataset
         side = dataset.get("image_size") or (SHAPES[dataset["name"]][0] if embedded else None)
         if side:
@@ -211,6 +232,15 @@ def _check_run(specification: Mapping[str, Any], dataset: Mapping[str, Any], whe
             _check_sizes(specification, dataset["name"])
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
+
+
+def _check_seeds(study: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:
+    """Refuse several seeds where none of them would change anything: they are no repeats."""
+    if len(study["seeds"]) > 1 and not own_seeds(study["seeds"][0], values):
+        raise InputError(
+            f"{where}.seeds: {' and '.join(SEED_OPTIONS)} fix all that is random, so all seeds "
+            "would give the same run; take one seed"
+        )
 
 
 def _check_side(model: str, side: int) -> None:
@@ -256,19 +286,41 @@ def _check_used(
 
 
 def _exclusions(study: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The study's rules for exclusion, their values as in a specification."""
+    """The study's rules for exclusion: for each key the list of values it is left out with."""
     text = {"type": "string"}
-    return [
-        {key: _normal(value, option_schemas().get(key, text)) for key, value in rule.items()}
-        for rule in study.get("exclude", [])
-    ]
+    rules = []
+    for rule in study.get("exclude", []):
+        values = {key: _normal(rule[key], option_schemas().get(key, text)) for key in rule}
+        rules.append(
+            {
+                key: value if key == "reason" or isinstance(value, list) else [value]
+                for key, value in values.items()
+            }
+        )
+    return rules
+
+
+def _check_exclusions(
+    rules: list[dict[str, Any]], matched: set[tuple[int, str, Any]], where: str
+) -> None:
+    """Refuse rules, and values of their lists, that have left out nothing."""
+    for number, rule in enumerate(rules):
+        if all(number != used for used, *_ in matched):
+            raise InputError(f"{where}.exclude.{number}: fits no configuration of the study")
+        for key in rule.keys() - {"reason"}:
+            for value in rule[key]:
+                if (number, key, value) not in matched:
+                    raise InputError(
+                        f"{where}.exclude.{number}.{key}: {show(value)} fits no configuration of "
+                        "the study"
+                    )
 
 
 def _exclusion(rules: list[dict[str, Any]], specification: Mapping[str, Any]) -> int | None:
     """The number of the first rule that fits the specification, or None."""
     for number, rule in enumerate(rules):
-        wanted = {key: value for key, value in rule.items() if key != "reason"}
-        if all(specification.get(key) == value for key, value in wanted.items()):
+        wanted = {key: values for key, values in rule.items() if key != "reason"}
+        if all(specification.get(key) in values for key, values in wanted.items()):
             return number
     return None
 

@@ -28,7 +28,11 @@ COLUMNS = (
 
 INTEGERS = {"epoch", "test_correct"}
 
-Row = dict[str, float | int | None]
+# A column beside the numbers: the gradient's norm at each convolution, in order of depth, as one
+# text. Tables of all runs and epochs (curves.csv) go without it, for the sake of their size.
+GRADIENT_NORMS = "conv_grad_norms"
+
+Row = dict[str, float | int | str | None]
 
 
 def is_diverged(row: Mapping[str, float | int | None]) -> bool:
@@ -50,7 +54,7 @@ def best_epoch(history: Sequence[Mapping[str, float | int | None]]) -> dict[str,
 def write_history(history: Iterable[Mapping[str, float | int | None]], path: str | Path) -> None:
     """Write history.csv; numbers in full precision, an empty cell for what there is not."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, [*COLUMNS, GRADIENT_NORMS], lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     write_text(path, text.getvalue())
@@ -63,5 +67,21 @@ def read_history(path: str | Path) -> list[Row]:
             column: (int if column in INTEGERS else float)(cell) if (cell := row[column]) else None
             for column in COLUMNS
         }
+        | {GRADIENT_NORMS: row.get(GRADIENT_NORMS) or None}
         for row in read_rows(path)
     ]
+
+
+def pack_norms(norms: Iterable[float]) -> str:
+    """Norms as a cell of history.csv: four digits each, with spaces between them."""
+    return " ".join(f"{norm:.4g}" for norm in norms)
+
+
+def read_gradient_norms(path: str | Path) -> list[list[float]]:
+    """The gradient's norm at each convolution, the first one first: a list an epoch, from 0 on.
+
+    Of a history.csv; an epoch's list is empty where they were not measured. Which convolutions
+    count, and on what the norms rest, says evaluation.gradient_norms.
+    """
+    cells = (row[GRADIENT_NORMS] for row in read_history(path))
+    return [[float(norm) for norm in (cell or "").split()] for cell in cells]

@@ -19,11 +19,14 @@ MEMORY_OPTIONS = ("batch_size", "optimizer", "momentum")
 # others are taken to change the time of training, also those that a new network or norm brings.
 UNTIMED_OPTIONS = (
     "learning_rate",
+    "learning_rate_scaling",
     "weight_decay",
     "beta1",
     "beta2",
     "epsilon",
     "initialization",
+    "initialization_seed",
+    "order_seed",
     "zero_init_residual",
     "test_images",
     "train_eval_images",
@@ -31,11 +34,15 @@ UNTIMED_OPTIONS = (
 
 # Options that only one kind of optimiser reads.
 OPTIMIZER_OPTIONS = {
+    "learning_rate_scaling": {"adam", "adamw"},
     "beta1": {"adam", "adamw"},
     "beta2": {"adam", "adamw"},
     "epsilon": {"adam", "adamw"},
     "momentum": {"sgd"},
 }
+
+# Options whose value "seed" stands for the run's own seed.
+SEED_OPTIONS = ("initialization_seed", "order_seed")
 
 
 @cache
@@ -71,7 +78,8 @@ def resolve(
 ) -> dict[str, Any]:
     """A run's specification: every option that applies to it, defaults filled in.
 
-    Numbers are normalised to their declared type, so that 1 and 1.0 are the same learning rate.
+    Numbers are normalised to their declared type, so that 1 and 1.0 are the same learning rate;
+    SEED_OPTIONS are numbers, so that the run's own seed and the same number are the same run.
     """
     schemas = option_schemas()
     optimizer = given.get("optimizer", schemas["optimizer"]["default"])
@@ -80,17 +88,28 @@ def resolve(
         if applies(option, model, norm, optimizer):
             value = given.get(option, option_schema["default"])
             specification[option] = float(value) if option_schema["type"] == "number" else value
-    return specification
+    return specification | own_seeds(seed, given)
 
 
-def check_groups(specification: Mapping[str, Any]) -> None:
-    """Raise InputError where the groups of group norm do not divide a network's channels."""
+def own_seeds(seed: int, given: Mapping[str, Any]) -> dict[str, int]:
+    """Those of SEED_OPTIONS that `given` does not set apart from the run's seed, with that seed."""
+    return {option: seed for option in SEED_OPTIONS if given.get(option, "seed") == "seed"}
+
+
+def check_norm(specification: Mapping[str, Any]) -> None:
+    """Raise InputError where an option of the norm does not fit the network or the batch size."""
     groups, model = specification.get("groups"), specification["model"]
     for channels in catalog.constant("networks", model, "CHANNELS") if groups else ():
         if channels % groups:
             raise InputError(
                 f"groups: {groups} groups do not divide the {channels} channels of {model}"
             )
+    seen, batch_size = specification.get("statistics_images", 0), specification["batch_size"]
+    if seen == 1 or seen > batch_size:
+        raise InputError(
+            f"statistics_images: {seen} of {batch_size} images a batch; take 2 to {batch_size}, or "
+            "0 for the whole batch"
+        )
 
 
 def check_last_batch(n_train: int, specification: Mapping[str, Any]) -> None:

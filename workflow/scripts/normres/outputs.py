@@ -49,6 +49,7 @@ def write_outputs(
         "attempts": len(environments),
         "exact": all(e.get(key) == last[key] for e in environments for key in EXACT),
         "weights_epoch": run.epoch + run.fraction,
+        "effective_learning_rate": run.optimizer.param_groups[0]["lr"],
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from normres import catalog, fingerprint
 from normres.errors import InputError
-from normres.options import check_groups, option_schemas, resolve, schema
+from normres.options import check_norm, option_schemas, resolve, schema
 from normres.validation import check, check_name, coerce
 
 
@@ -59,7 +59,7 @@ def make_plan(given: Mapping[str, Any]) -> dict[str, Any]:
     check(epochs, study["epochs"], "--epochs")
     check(seed, study["seeds"]["items"], "--seed")
     specification = resolve(model, norm, seed, epochs, options)
-    check_groups(specification)
+    check_norm(specification)
     unread = sorted(set(options) - set(specification))
     if unread:
         raise InputError(f"--{unread[0]}: does not apply to {model} with {norm}")

@@ -5,6 +5,7 @@ constant learning rate. Losses are sums divided by the number of images. Nothing
 the batches waits for the device: the loss is summed there and read once an epoch (steps.py).
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from normres.batches import ImageSet
 from normres.devices import Computation
 from normres.errors import InputError
 from normres.evaluation import PROBE_IMAGES, Evaluation, evaluate, gradient_norms
-from normres.history import COLUMNS, Row, is_diverged
+from normres.history import COLUMNS, GRADIENT_NORMS, Row, is_diverged, pack_norms
 from normres.images import Images, split, stratified_subset
 from normres.models import build_network, initialize
 from normres.seeding import (
@@ -31,6 +32,20 @@ from normres.seeding import (
 from normres.steps import GraphedStep, Step
 from normres.working_copy import WorkingCopy
 
+SCALED_FROM = 128  # images a batch at which learning_rate_scaling changes nothing
+
+
+def effective_learning_rate(specification: Mapping[str, Any]) -> float:
+    """The optimiser's learning rate: the specification's, scaled by its learning_rate_scaling.
+
+    "sqrt" multiplies it by sqrt(batch_size / 128), as Malladi et al. 2022 derive it for Adam; the
+    betas and epsilon, which their rule scales too, stay.
+    """
+    rate = specification["learning_rate"]
+    if specification.get("learning_rate_scaling", "constant") == "sqrt":
+        rate *= math.sqrt(specification["batch_size"] / SCALED_FROM)
+    return rate
+
 
 def build_optimizer(
     network: nn.Module, specification: Mapping[str, Any], graphed: bool = False
@@ -40,7 +55,7 @@ def build_optimizer(
     `graphed`: its steps will be captured in a CUDA graph.
     """
     common = {
-        "lr": specification["learning_rate"],
+        "lr": effective_learning_rate(specification),
         "weight_decay": specification["weight_decay"],
         "fused": True,
     }
@@ -69,7 +84,7 @@ class EpochProgress:
 class TrainingRun:
     """A network in training, with all that its next step depends on.
 
-    `history` holds a row (see history.COLUMNS) for each epoch done, the first one being epoch 0,
+    `history` holds a row (see history.py) for each epoch done, the first one being epoch 0,
     before training. Same specification, images and computation: the same rows, bit for bit, but for
     the times, however often the run was stopped and its `state_dict` loaded in between.
     """
@@ -87,7 +102,7 @@ class TrainingRun:
                 "set `image_size` in the study"
             )
         network = build_network(specification, channels, height, len(images.class_names))
-        initialize(network, specification["seed"], specification["initialization"])
+        initialize(network, specification["initialization_seed"], specification["initialization"])
         self.network = network.to(computation.device, memory_format=computation.memory_format)
         self.working = WorkingCopy(self.network, computation.precision)
         if computation.dense_products:
@@ -152,7 +167,7 @@ class TrainingRun:
 
     def _train_epoch(self, after_batch: Callable[[], None]) -> None:
         """Train the next epoch, or what is left of it, keeping `progress` true after every step."""
-        epoch, seed = self.epoch + 1, self.specification["seed"]
+        epoch, seed = self.epoch + 1, self.specification["order_seed"]
         images, device = self.sets["train"], self.computation.device
         order = torch.randperm(len(images), generator=generator(seed, "order", epoch)).to(device)
         seed_all(derive(seed, "dropout", epoch))
@@ -182,8 +197,11 @@ class TrainingRun:
         validation = (
             self._evaluate("validation", after_batch) if len(self.sets["validation"]) else None
         )
-        first, last = gradient_norms(
-            self.working.module, self.sets["probe"], self.specification["seed"], self.computation
+        norms = gradient_norms(
+            self.working.module,
+            self.sets["probe"],
+            self.specification["order_seed"],
+            self.computation,
         )
         self._test_logits = test.logits
         before = self.history[-1] if self.history else {"train_seconds": 0.0, "eval_seconds": 0.0}
@@ -196,14 +214,14 @@ class TrainingRun:
             "train_eval_accuracy": train_eval.accuracy,
             "validation_loss": validation.loss if validation else None,
             "validation_accuracy": validation.accuracy if validation else None,
-            "first_conv_grad_norm": first,
-            "last_conv_grad_norm": last,
+            "first_conv_grad_norm": norms[0],
+            "last_conv_grad_norm": norms[-1],
             "train_seconds": before["train_seconds"]
             + (self.progress.seconds if self.progress else 0.0),
             "eval_seconds": before["eval_seconds"] + self._now() - started,
         }
         values = trained | measured
-        row = {column: values[column] for column in COLUMNS}
+        row = {column: values[column] for column in COLUMNS} | {GRADIENT_NORMS: pack_norms(norms)}
         self.history.append(row)
         self.progress = None
         return row

@@ -1,0 +1,52 @@
+"""Tables beyond the summary that a study may ask for, by the name of the table.
+
+Each is made by a command of its own from what the runs of the study have left. Used while Snakemake
+reads the Snakefile, so nothing here imports torch or pandas.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from normres.errors import InputError
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A table: the command that makes it, and what of a study it needs."""
+
+    command: str
+    axes: tuple[str, ...] = ()  # all of them
+    either: tuple[str, ...] = ()  # one of them
+    options: tuple[str, ...] = ()  # set to something
+
+
+ANALYSES = {
+    "gradients": Analysis("collect_gradients"),
+    "calibration": Analysis("measure_calibration"),
+    "batch_sizes": Analysis("compare_batch_sizes", axes=("batch_size",)),
+    "depths": Analysis("compare_depths", axes=("depth",)),
+    "learning_rates": Analysis(
+        "choose_learning_rates", axes=("learning_rate",), options=("validation_images",)
+    ),
+    "equivalence": Analysis("test_equivalence", either=("affine", "conv_bias")),
+    "variance": Analysis("estimate_variance", axes=("initialization_seed", "order_seed")),
+}
+NORM_COST = "norm_cost"  # measured, not made from runs: a rule of its own
+
+
+def check_analyses(
+    asked: Sequence[str],
+    axes: Mapping[str, Any],
+    specification: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Raise InputError where a study lacks what an analysis needs; `specification` is a run's."""
+    for i, name in enumerate(asked):
+        analysis = ANALYSES.get(name, Analysis(""))
+        lacking = [f"{axis} as an axis" for axis in analysis.axes if axis not in axes]
+        if analysis.either and not set(analysis.either) & set(axes):
+            lacking.append(f"{' or '.join(analysis.either)} as an axis")
+        lacking += [option for option in analysis.options if not specification[option]]
+        if lacking:
+            raise InputError(f"{where}.analyses.{i}: {name} needs {' and '.join(lacking)}")
