@@ -43,6 +43,55 @@ def test_the_projects_own_configuration():
         "exercise": 30,
         "grid": 45,
         "precision": 90,
+        "batch-size": 190,
+        "batch-size-demo": 22,
+        "skip": 180,
+        "skip-demo": 36,
+        "learning-rate": 75,
+        "learning-rate-demo": 30,
+        "affine-and-bias": 150,
+        "affine-and-bias-demo": 30,
+        "variance": 192,
+        "variance-demo": 16,
+        "norm-cost": 15,
+    }
+
+
+@pytest.mark.parametrize("name", ["batch-size", "batch-size-demo", "variance-demo"])
+def test_no_batch_of_the_studies_of_statistics_has_a_single_image(name):
+    """Neither a last batch, whatever the norm, nor a ghost batch."""
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    (study,) = read_config({**config, "study": name}).studies
+    for run in study.runs:
+        images = run.specification["train_images"] or SIZES[study.dataset["name"]][0]
+        batch_size = run.specification["batch_size"]
+        assert batch_size > 1 and images % batch_size != 1
+        assert run.specification.get("statistics_images") != 1
+
+
+def test_the_study_of_batch_sizes_changes_one_thing_at_a_time():
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    (study,) = read_config({**config, "study": "batch-size"}).studies
+    first = [run for run in study.runs if run.seed == 0]
+    ghosts = [run for run in first if run.axes.get("statistics_images")]
+    assert [run.axes["statistics_images"] for run in ghosts] == [2, 4, 8, 16, 32]
+    assert {run.axes["batch_size"] for run in ghosts} == {128}
+    assert {run.norm for run in ghosts} == {"batch"}
+    for norm in ("none", "batch", "group"):
+        plain = [r.axes for r in first if r.norm == norm and not r.axes.get("statistics_images")]
+        sizes = [(axes["learning_rate_scaling"], axes["batch_size"]) for axes in plain]
+        assert sorted(sizes) == sorted(
+            [("constant", n) for n in (2, 4, 8, 16, 32, 128)]
+            + [("sqrt", n) for n in (2, 4, 8, 16, 32)]
+        )
+
+
+def test_the_study_of_skips_scales_only_what_explodes():
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    (study,) = read_config({**config, "study": "skip"}).studies
+    scaled = [run for run in study.runs if run.specification.get("zero_init_residual")]
+    assert {(r.model, r.norm, r.axes["initialization"]) for r in scaled} == {
+        ("resnet", "none", "he")
     }
 
 
