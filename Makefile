@@ -2,6 +2,7 @@
 # make run STUDY=name    another study of config.yaml
 # make reset STUDY=quickstart RUN=resnet/batch/seed0
 #                        train a run anew at the next call; RUN may be a pattern: 'resnet/*'
+# make crate STUDY=name   a study as an RO-Crate, results/<study>/crate.zip (docs/provenance.md)
 # make clean-store       free the disk space of states of finished runs, and of leftovers
 # make test              the tests
 # make lint              the style checks alone
@@ -14,10 +15,13 @@ VALIDATORS := $(VENV)/validators
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
 INSTALL := $(BIN)/python $(PIP_INSTALL)
 
-.PHONY: run reset clean-store test test-quick lint lock
+.PHONY: run crate reset clean-store test test-quick lint lock
 
 run: $(VENV)/run
 	$(BIN)/snakemake --cores all $(if $(STUDY),--config 'study=$(STUDY)')
+
+crate: $(VENV)/run
+	$(BIN)/snakemake crate --cores all $(if $(STUDY),--config 'study=$(STUDY)')
 
 reset: $(VENV)/run
 	@$(if $(and $(STUDY),$(RUN)),,echo "error: say which: make reset STUDY=quickstart RUN=resnet/batch/seed0" >&2; exit 2)

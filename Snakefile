@@ -7,6 +7,7 @@
 #   snakemake --cores all results/quickstart/figures/test_accuracy.png
 #   snakemake --cores 1 clean_store                          free what no result needs
 #   snakemake --cores all data                               only the data sets (docs/cluster.md)
+#   snakemake --cores all crate                              all as an RO-Crate (docs/provenance.md)
 #   snakemake --dry-run                                      what would be done, and how long it takes
 from snakemake.utils import min_version
 
@@ -23,6 +24,7 @@ include: "workflow/rules/complexity.smk"
 include: "workflow/rules/timing.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/housekeeping.smk"
 
 
@@ -40,6 +42,7 @@ localrules:
     evaluate_predictions,
     plot_figure,
     render_report,
+    export_crate,
     verdict,
 
 
@@ -65,6 +68,12 @@ rule report:
 rule data:
     input:
         pipeline.all_datasets,
+    localrule: True
+
+
+rule crate:
+    input:
+        pipeline.all_crates,
     localrule: True
 
 

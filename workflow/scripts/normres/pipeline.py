@@ -366,6 +366,16 @@ class Pipeline:
         """The report of every selected study."""
         return [f"{RESULTS}/{study}/report.html" for study in self.studies]
 
+    def crate_files(self, wildcards) -> list[str]:
+        """What has to be there before a job's study is packed as a crate."""
+        folder = RESULTS / wildcards.study
+        files = [f"{folder}/{name}" for name in (*TABLES, "report.html")]
+        return files + self.figure_files(wildcards.study) + self.run_files(wildcards)
+
+    def all_crates(self, wildcards) -> list[str]:
+        """The crate of every selected study."""
+        return [f"{RESULTS}/{study}/crate.zip" for study in self.studies]
+
     def all_datasets(self, wildcards) -> list[str]:
         """The prepared data set of every selected study."""
         return [
