@@ -1,0 +1,161 @@
+"""The evidence for a verdict in words: what was measured, with n and interval, what was claimed."""
+
+import math
+from collections.abc import Sequence
+
+from normres.claim_tests import (
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    Group,
+    Part,
+    holm_refuted,
+    parts_of,
+)
+from normres.claims import resolve_epoch
+from normres.expressions import (
+    FUNCTIONS,
+    STATISTICS,
+    Binary,
+    Call,
+    Compare,
+    Equivalent,
+    Inside,
+    Measured,
+    Node,
+    Number,
+    measured,
+    open_axis,
+)
+
+MOST_PARTS = 4
+JOINED = {"+": "plus", "-": "minus", "*": "times", "/": "over"}
+MARKS = {SUPPORTED: "holds", REFUTED: "does not hold", UNDECIDED: "open"}
+
+
+def number_words(number: float) -> str:
+    """A number to four digits: 92.31, 0.08719, 28,144,010."""
+    if number == int(number) and abs(number) < 1e12:
+        return f"{int(number):,}"
+    return f"{number:.4g}"
+
+
+def quantity_words(node: Node, last: int) -> str:
+    """A quantity in words; `last` is the study's last epoch."""
+    if isinstance(node, Number):
+        return number_words(node.value)
+    if isinstance(node, Measured):
+        return f"{_statistic_words(node, last)} of {_configuration_words(node)}"
+    if isinstance(node, Call):
+        words = [quantity_words(argument, last) for argument in node.arguments]
+        axis = open_axis(node) if node.function == "trend" else ""
+        return FUNCTIONS[node.function][1].format(*words, axis=axis)
+    left, right = node.left, node.right
+    alike = isinstance(left, Measured) and isinstance(right, Measured)
+    if alike and _statistic_words(left, last) == _statistic_words(right, last):
+        second = _configuration_words(right)
+        return f"{quantity_words(left, last)} {JOINED[node.operator]} {second}"
+    sides = [
+        f"({words})" if isinstance(side, Binary) and node.operator in "*/" else words
+        for side in (left, right)
+        for words in [quantity_words(side, last)]
+    ]
+    if isinstance(right, Binary) and node.operator == "-":
+        sides[1] = f"({sides[1]})"
+    return f"{sides[0]} {JOINED[node.operator]} {sides[1]}"
+
+
+def _statistic_words(part: Measured, last: int) -> str:
+    words = STATISTICS[part.statistic].words
+    if part.first is None:
+        return words
+    first, final = (resolve_epoch(epoch, last) for epoch in (part.first, part.final))
+    if first == final:
+        return f"{words} at epoch {first}" if first else f"{words} before training"
+    return f"{words} over epochs {first} to {final}"
+
+
+def _configuration_words(part: Measured) -> str:
+    axes = [f"{axis}={value}" for axis, value in part.axes if value != "*"]
+    return "/".join([part.model, part.norm, *axes])
+
+
+def value_words(part: Part, confidence: float) -> str:
+    """A part's value with unit, interval and n; or why there is none."""
+    if part.value is None:
+        return f"not known ({part.reason})"
+    estimate = number_words(part.estimate())
+    unit = _unit(part)
+    if part.exact:
+        return f"{estimate}{unit} (exact)"
+    low, high, reason = part.interval(confidence)
+    counts = count_words(part.value.runs, "n = {}", part.value.timings)
+    if reason:
+        return f"{estimate}{unit} ({counts}; no interval: {reason})"
+    return f"{estimate}{unit} [{number_words(low)}, {number_words(high)}] ({counts})"
+
+
+def count_words(runs: Sequence[int], form: str, timings: Sequence[int] = ()) -> str:
+    """Numbers of runs and of repeats: "n = 5", "n = 4 to 5", "10 repeats"."""
+    words = []
+    for numbers, text in ((runs, form), (timings, "{} repeats")):
+        if numbers:
+            least, most = min(numbers), max(numbers)
+            words.append(text.format(least if least == most else f"{least} to {most}"))
+    return ", ".join(words)
+
+
+def _unit(part: Part) -> str:
+    """The unit of a value: that of its statistics, or points for differences of percentages."""
+    nodes = [n for n in part.node.walk() if isinstance(n, Binary | Call)]
+    units = {STATISTICS[m.statistic].unit for m in measured(part.node)}
+    if len(units) != 1 or any(isinstance(n, Call) and n.function != "paired" for n in nodes):
+        return ""
+    if any(isinstance(n, Binary) and n.operator in "*/" for n in nodes):
+        return ""
+    (unit,) = units
+    different = len(measured(part.node)) > 1
+    return {"": "", "%": " points" if different else " %"}.get(unit, f" {unit}")
+
+
+def claimed_words(part: Part) -> str:
+    """What a part claims of its value: "> 0", "91.5 to 93.5", "within 1 of 0"."""
+    node = part.node
+    if isinstance(node, Inside):
+        return f"{number_words(part.low)} to {number_words(part.high)}"
+    if isinstance(node, Equivalent):
+        return f"between -{number_words(part.high)} and {number_words(part.high)}"
+    bound = part.low if math.isfinite(part.low) else part.high
+    return f"{node.operator} {number_words(bound)}"
+
+
+def part_words(part: Part, last: int, refuted: bool) -> str:
+    """A part in words: quantity, value, claim, and whether it holds."""
+    node = part.node
+    if isinstance(node, Compare | Equivalent):
+        alone = isinstance(node.right, Number) and (
+            isinstance(node, Compare) or node.right.value == 0
+        )
+        quantity = node.left if alone else Binary(node.position, "-", node.left, node.right)
+    else:
+        quantity = node.value
+    equivalence = isinstance(node, Equivalent) and not refuted
+    level = ", 90 % interval" if equivalence and part.value and not part.exact else ""
+    mark = MARKS[SUPPORTED if part.supported() else REFUTED if refuted else UNDECIDED]
+    value = value_words(part, 0.90 if equivalence else 0.95)
+    words = quantity_words(quantity, last)
+    return f"{words}: {value}{level}, claimed {claimed_words(part)}: {mark}"
+
+
+def evidence(weighed: Part | Group, last: int) -> str:
+    """The parts of a test in words, those that decide first."""
+    parts = parts_of(weighed)
+    joint = isinstance(weighed, Group) and weighed.every
+    refuted = holm_refuted(parts) if joint else {i for i, p in enumerate(parts) if p.refuted()}
+    order = sorted(range(len(parts)), key=lambda i: (i not in refuted, parts[i].supported()))
+    told = [part_words(parts[i], last, i in refuted) for i in order[:MOST_PARTS]]
+    rest = order[MOST_PARTS:]
+    if rest:
+        held = sum(parts[i].supported() for i in rest)
+        told.append(f"and {len(rest)} more, of which {held} hold")
+    return "; ".join(told)
