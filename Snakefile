@@ -40,6 +40,8 @@ localrules:
     collect_runs,
     summarize_runs,
     evaluate_predictions,
+    list_claims,
+    check_claims,
     plot_figure,
     render_report,
     export_crate,

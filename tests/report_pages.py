@@ -6,6 +6,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import check_claims
 import count_complexity
 import render_report
 import synthetic
@@ -64,6 +65,13 @@ def write_inputs(folder: Path, name: str, **changes: Any) -> Path:
             *("--out-layers", str(folder / "layers.csv")),
         ]
     )
+    check_claims.main(
+        [
+            *("--study", str(path), "--dataset", str(dataset)),
+            *table_options(folder, "curves", "complexity", "timing"),
+            *("--out", str(folder / "claims.csv")),
+        ]
+    )
     return path
 
 
@@ -87,7 +95,7 @@ def draw(folder: Path, command: Any, name: str) -> Path:
 
 def render(folder: Path, figures: list[Path] = ()) -> str:
     """Write report.html in `folder`; return its text."""
-    options = table_options(folder, "runs", "summary", "complexity", "layers")
+    options = table_options(folder, "runs", "summary", "complexity", "layers", "claims")
     report = folder / "report.html"
     render_report.main(
         [

@@ -115,6 +115,54 @@ rule evaluate_predictions:
         "--dataset {input.description:q} --out $(dirname {output.classes:q}) > {log:q} 2>&1"
 
 
+# As for definitions, the file's name tells one list of claims from another. A claim is no part of a
+# study's definition: changing one trains nothing.
+rule list_claims:
+    output:
+        "results/{study}/.claims-{digest}.json",
+    log:
+        "results/{study}/logs/list_claims-{digest}.log",
+    conda:
+        "../../envs/pytorch.yaml"
+    params:
+        claims=pipeline.claims_parameter,
+    message:
+        "listing the claims about {wildcards.study}"
+    shell:
+        "rm -fv results/{wildcards.study}/.claims-* > {log:q}; "
+        "printf '%s\\n' {params.claims:q} > {output:q}"
+
+
+rule check_claims:
+    input:
+        claims=pipeline.claims_of,
+        study="results/{study}/study.json",
+        dataset=pipeline.dataset_file,
+        curves="results/{study}/curves.csv",
+        complexity="results/{study}/complexity.csv",
+        timing="results/{study}/timing.csv",
+    output:
+        report(
+            "results/{study}/claims.csv",
+            caption="../report/claims.rst",
+            category="{study}",
+            labels={"table": "claims"},
+        ),
+    log:
+        "results/{study}/logs/check_claims.log",
+    retries: 0
+    conda:
+        "../../envs/pytorch.yaml"
+    params:
+        code=fingerprint.fingerprint("check_claims"),
+    message:
+        "checking the claims about {wildcards.study}"
+    shell:
+        "python -m check_claims --claims {input.claims:q} --study {input.study:q} "
+        "--dataset {input.dataset:q} --curves {input.curves:q} --complexity {input.complexity:q} "
+        "--timing {input.timing:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule plot_figure:
     input:
         unpack(pipeline.figure_tables),

@@ -9,6 +9,7 @@ rule render_report:
         complexity="results/{study}/complexity.csv",
         layers="results/{study}/layers.csv",
         timing="results/{study}/timing.json",
+        claims="results/{study}/claims.csv",
         dataset=pipeline.dataset_file,
         figures=pipeline.drawings,
     output:
@@ -25,7 +26,8 @@ rule render_report:
     shell:
         "python -m render_report --study {input.study:q} --runs {input.runs:q} "
         "--summary {input.summary:q} --complexity {input.complexity:q} --layers {input.layers:q} "
-        "--timing {input.timing:q} --dataset {input.dataset:q} --figures {input.figures:q} "
+        "--timing {input.timing:q} --claims {input.claims:q} "
+        "--dataset {input.dataset:q} --figures {input.figures:q} "
         "--out {output:q} > {log:q} 2>&1"
 
 

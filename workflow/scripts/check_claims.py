@@ -7,10 +7,10 @@
     python workflow/scripts/check_claims.py --list
 
 Writes claims.csv, a row a claim: id, section, statement; verdict (supported, refuted, undecided, or
-not measured) and evidence; transfer_verdict, transfer_evidence and transfer_from, where the study is
-not of the design that the claim asks for: the same test on other data or under other options, which
-never counts; contradicts (ids); figure; run (the command that measures it); test; note; own (a
-user's claim). The claims are those of workflow/claims.yaml unless --claims names a list as the
+not measured) and evidence; transfer_verdict, transfer_evidence and transfer_from, where the study
+is not of the design that the claim asks for: the same test on other data or under other options,
+which never counts; contradicts (ids); figure; run (the command that measures it); test; note; own
+(a user's claim). The claims are those of workflow/claims.yaml unless --claims names a list as the
 pipeline writes it. docs/claims.md says how they are tested. The second form prints the claims.
 """
 
@@ -85,7 +85,7 @@ def judge(claim: Claim, tables: Tables, dataset: Mapping[str, Any]) -> Row:
         return empty | {"verdict": found, "evidence": words}
     return {
         "verdict": NOT_MEASURED,
-        "evidence": "the study's design is another",
+        "evidence": f"here {'; '.join(other)}",
         "transfer_verdict": found,
         "transfer_evidence": words,
         "transfer_from": "; ".join(other),
@@ -117,8 +117,9 @@ def settle(claim: Claim, tables: Tables) -> tuple[str, str]:
     joined = verdicts[0] if len(set(verdicts)) == 1 else UNDECIDED
     if claim.flag and joined == SUPPORTED and holds_for_estimates(claim.flag[1], tables):
         told.append(f"note: {claim.flag[0]}")
-    differ = "it depends on what is meant: " if len(set(verdicts)) > 1 else ""
-    return joined, differ + "; ".join(told)
+    if {SUPPORTED, REFUTED} <= set(verdicts):
+        told[0] = f"it depends on what is meant: {told[0]}"
+    return joined, "; ".join(told)
 
 
 def also_words(node: Any, tables: Tables) -> str:

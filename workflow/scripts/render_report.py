@@ -3,7 +3,8 @@
     python workflow/scripts/render_report.py --study results/S/study.json \\
         --runs results/S/runs.csv --summary results/S/summary.csv \\
         --complexity results/S/complexity.csv --layers results/S/layers.csv \\
-        --timing results/S/timing.json --dataset results/data/D/dataset.json \\
+        --timing results/S/timing.json --claims results/S/claims.csv \\
+        --dataset results/data/D/dataset.json \\
         --figures results/S/figures/*.svg --out results/S/report.html
 
 Reads the run.json files beside study.json, too. It computes no statistic: the tables have them. The
@@ -24,6 +25,7 @@ import pandas as pd
 from normres.errors import run_command
 from normres.files import read_json, write_text
 from normres.protocol import settings
+from normres.report_claims import claims_section, read_claims_table
 from normres.report_tables import (
     complexity_columns,
     configuration_cells,
@@ -271,6 +273,10 @@ def main(argv: list[str] | None = None) -> None:
         ],
         summary=summary_columns(summary, runs, study),
         complexity=complexity_columns(complexity, study),
+        claims=claims_section(
+            read_claims_table(arguments.claims),
+            {path.stem: f"figure-{n}" for n, path in enumerate(arguments.figures, start=1)},
+        ),
         timing=timing_section(summary, read_json(arguments.timing), study),
         uncounted=texts_by_network(complexity, "unsupported", study),
         memory_method=texts_by_network(complexity, "peak_training_method", study),
@@ -294,6 +300,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "complexity": "complexity.csv of count_complexity",
         "layers": "layers.csv of count_complexity",
         "timing": "timing.json of time_training",
+        "claims": "claims.csv of check_claims",
         "dataset": "dataset.json of the prepared data set",
         "out": "the HTML file to write",
     }.items():

@@ -153,14 +153,7 @@ def verdict(weighed: Part | Group) -> str:
     return REFUTED if weighed.refuted() else UNDECIDED
 
 
-def parts_of(weighed: Part | Group) -> list[Part]:
-    """The comparisons of a test, in order."""
-    if isinstance(weighed, Part):
-        return [weighed]
-    return [part for member in weighed.parts for part in parts_of(member)]
-
-
-def holm_refuted(parts: Sequence[Part], alpha: float = ALPHA) -> set[int]:
+def holm_refuted(parts: Sequence[Part | Group], alpha: float = ALPHA) -> set[int]:
     """The numbers of those of the parts of an "and" that are refuted, by all steps of Holm."""
     found: set[int] = {i for i, part in enumerate(parts) if part.exact and part.refuted()}
     open_parts = [i for i, part in enumerate(parts) if not part.exact]

@@ -139,13 +139,22 @@ def add(left: Value, right: Value, sign: float = 1.0) -> Value:
 def _add(left: Value, right: Value) -> Value:
     seeds = dict(left.seeds)
     for name, group in right.seeds.items():
-        seeds[name] = (seeds[name] + group).dropna() if name in seeds else group
+        seeds[name] = _sum([seeds[name], group]) if name in seeds else group
     repeats = dict(left.repeats)
     for name, (weight, numbers) in right.repeats.items():
         before = repeats[name][0] if name in repeats else 0.0
         repeats[name] = (before + weight, numbers)
     repeats = {name: numbers for name, numbers in repeats.items() if numbers[0] != 0}
     return Value(left.constant + right.constant, seeds, repeats, left.log)
+
+
+def _sum(groups: Sequence[pd.Series]) -> pd.Series:
+    """The sum seed by seed; where sums are equal but for rounding, equal."""
+    table = pd.concat(groups, axis=1).dropna()
+    total = table.sum(axis=1)
+    rounding = 1e-12 * table.abs().to_numpy().max(initial=0.0)
+    equal = len(total) and (total - total.iloc[0]).abs().max() <= rounding
+    return total * 0 + total.iloc[0] if equal else total
 
 
 def scale(value: Value, factor: float) -> Value:
@@ -212,7 +221,7 @@ def paired(value: Value) -> Value:
     """The value with all its groups taken together, seed by seed."""
     if len(value.seeds) < 2:
         return value
-    together = pd.concat(value.seeds.values(), axis=1).dropna().sum(axis=1)
+    together = _sum(list(value.seeds.values()))
     if together.empty:
         raise UnknownError("no seed has a complete run on each side")
     return replace(value, seeds={" and ".join(value.seeds): together})

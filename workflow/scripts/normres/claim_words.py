@@ -10,7 +10,6 @@ from normres.claim_tests import (
     Group,
     Part,
     holm_refuted,
-    parts_of,
 )
 from normres.claims import resolve_epoch
 from normres.expressions import (
@@ -91,7 +90,7 @@ def value_words(part: Part, confidence: float) -> str:
     low, high, reason = part.interval(confidence)
     counts = count_words(part.value.runs, "n = {}", part.value.timings)
     if reason:
-        return f"{estimate}{unit} ({counts}; no interval: {reason})"
+        return f"{estimate}{unit} ({counts}, no interval: {reason})"
     return f"{estimate}{unit} [{number_words(low)}, {number_words(high)}] ({counts})"
 
 
@@ -148,14 +147,26 @@ def part_words(part: Part, last: int, refuted: bool) -> str:
 
 
 def evidence(weighed: Part | Group, last: int) -> str:
-    """The parts of a test in words, those that decide first."""
-    parts = parts_of(weighed)
+    """The parts of a test in words, those that decide first, set off by semicolons."""
     joint = isinstance(weighed, Group) and weighed.every
-    refuted = holm_refuted(parts) if joint else {i for i, p in enumerate(parts) if p.refuted()}
-    order = sorted(range(len(parts)), key=lambda i: (i not in refuted, parts[i].supported()))
-    told = [part_words(parts[i], last, i in refuted) for i in order[:MOST_PARTS]]
+    members = weighed.parts if joint else (weighed,)
+    refuted = holm_refuted(members)
+    order = sorted(range(len(members)), key=lambda i: (i not in refuted, members[i].supported()))
+    told = [_member_words(members[i], last, i in refuted) for i in order[:MOST_PARTS]]
     rest = order[MOST_PARTS:]
     if rest:
-        held = sum(parts[i].supported() for i in rest)
-        told.append(f"and {len(rest)} more, of which {held} hold")
+        held = sum(members[i].supported() for i in rest)
+        told.append(f"and {len(rest)} more, of which {held} {'holds' if held == 1 else 'hold'}")
     return "; ".join(told)
+
+
+def _member_words(member: Part | Group, last: int, refuted: bool) -> str:
+    """A part in words; of several joined by "or" the one that holds, or else all."""
+    if isinstance(member, Part):
+        return part_words(member, last, refuted)
+    if not member.every and member.supported():
+        chosen = next((part for part in member.parts if part.supported()), None)
+        if chosen:
+            return _member_words(chosen, last, False)
+    joined = " and " if member.every else " or "
+    return joined.join(_member_words(part, last, part.refuted()) for part in member.parts)

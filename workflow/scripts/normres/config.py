@@ -19,6 +19,7 @@ class Config:
     """A checked configuration: the selected studies and the settings that change no number."""
 
     studies: list[Study]
+    claims: list[dict[str, Any]]  # a user's, for every study; see claims.py
     data_root: str
     device: str
     save_every: float
@@ -43,7 +44,7 @@ def read_config(raw: Mapping[str, Any]) -> Config:
     }
     names = _select(config["study"], config["studies"])
     studies = [expand(name, config["studies"][name]) for name in names]
-    return Config(studies=studies, **settings)
+    return Config(studies=studies, claims=config.get("claims", []), **settings)
 
 
 def _coerce_config(raw: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:

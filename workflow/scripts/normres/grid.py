@@ -68,6 +68,7 @@ class Study:
     excluded: list[dict[str, Any]]
     reported: list[dict[str, Any]]
     analyses: list[str]
+    claims: list[dict[str, Any]]  # a user's; no part of the definition (see claims.py)
 
     def describe(self) -> dict[str, Any]:
         """What study.json holds: the study with every run's specification and fingerprint."""
@@ -157,6 +158,7 @@ def expand(name: str, study: Mapping[str, Any]) -> Study:
         excluded=excluded,
         reported=study.get("reported", []),
         analyses=study.get("analyses", []),
+        claims=study.get("claims", []),
     )
 
 
@@ -164,7 +166,8 @@ def _definition(
     study: Mapping[str, Any], given: Mapping[str, Any], dataset: Mapping[str, Any]
 ) -> dict[str, Any]:
     schemas = option_schemas()
-    kept = {key: value for key, value in study.items() if key not in {*schemas, "analyses"}}
+    beside = {*schemas, "analyses", "claims"}
+    kept = {key: value for key, value in study.items() if key not in beside}
     if "image_size" not in dataset:
         kept.pop("image_size", None)
     return kept | {key: value for key, value in given.items() if value != schemas[key]["default"]}

@@ -17,12 +17,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from normres import catalog, fingerprint, gallery
+from normres import fingerprint, gallery
+from normres.claims import study_claims
 from normres.config import Config, read_config
+from normres.counted import list_networks
 from normres.errors import InputError
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
-from normres.options import MEMORY_OPTIONS, option_schemas
 from normres.timed import list_timed
 
 RESULTS = Path("results")
@@ -42,11 +43,17 @@ TABLES = (
     "classes.csv",
     "confusion.csv",
     "hardest_images.csv",
+    "claims.csv",
 )
 COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
 ALL_CORES = 1_000_000  # threads of a job that wants the machine alone: Snakemake has fewer to give
 LONGEST_ARGUMENT = 100_000  # bytes; Linux allows 131,072 for a whole shell command
-REPORT_TEXTS = ("report/report.html.j2", "report/figure.rst", "schemas/config.schema.yaml")
+REPORT_TEXTS = (
+    "report/report.html.j2",
+    "report/claims.html.j2",
+    "report/figure.rst",
+    "schemas/config.schema.yaml",
+)
 
 
 def load_pipeline(config: Mapping[str, Any]) -> "Pipeline":
@@ -85,6 +92,10 @@ class Pipeline:
         self._timed = {
             name: list_timed(study, config.timing_repeats) for name, study in self.studies.items()
         }
+        self._claims = {
+            name: canonical(study_claims(config.claims, study, gallery.ENTRIES))
+            for name, study in self.studies.items()
+        }
         self.on_this_machine = True  # jobs, and not on a cluster's nodes
         for name in self.studies:
             self._check_length(name)
@@ -93,6 +104,8 @@ class Pipeline:
         """Refuse a study whose lists a command line cannot hold."""
         networks, definition = self.networks(name), self.definition(name)
         timed = canonical(self._timed[name])
+        if len(self._claims[name]) > LONGEST_ARGUMENT:
+            raise InputError("config.claims: too many or too long; put some into single studies")
         if max(len(networks), len(timed), len(definition)) > LONGEST_ARGUMENT:
             raise InputError(
                 f"config.studies.{name}: too many different networks "
@@ -261,6 +274,18 @@ class Pipeline:
         failures = self.failures.get((name, "time_training"))
         return canonical(self._timed[name] | ({"failures": failures} if failures else {}))
 
+    def claims_parameter(self, wildcards) -> str:
+        """The claims about a job's study (see claims.py), as one canonical JSON text."""
+        return self._claims[wildcards.study]
+
+    def claims_file(self, study: str) -> str:
+        """A file whose name changes with the claims, which it holds."""
+        return f"{RESULTS}/{study}/.claims-{digest(self._claims[study].encode())}.json"
+
+    def claims_of(self, wildcards) -> str:
+        """`claims_file` of a job's study."""
+        return self.claims_file(wildcards.study)
+
     def dataset_arguments(self, wildcards) -> str:
         """Arguments of prepare_data.py for one data set, quoted for the shell."""
         dataset = self.datasets[wildcards.dataset]
@@ -392,7 +417,7 @@ class Pipeline:
             files += self._lost_files(study)
             files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
             files += self.figure_files(study.name)
-            listed = (self.definition_file, self.networks_file, self.timed_file)
+            listed = (self.definition_file, self.networks_file, self.timed_file, self.claims_file)
             files += [file(study.name) for file in listed]
         return files
 
@@ -416,38 +441,6 @@ class Pipeline:
                 there = set()
             lost += [f"{place}/{name}" for name in RUN_FILES if name not in there]
         return lost
-
-
-def list_networks(study: Study) -> dict[str, Any]:
-    """The distinct networks of a study, each with those options that are not at their defaults."""
-    defaults = {name: option["default"] for name, option in option_schemas().items()}
-    networks: dict[str, dict[str, Any]] = {}
-    code, axes, used = {}, {}, set()
-    # One run stands for its configuration: seeds share a network.
-    for run in {(r.model, r.norm, *r.axes.items()): r for r in study.runs}.values():
-        taken = catalog.options("networks", run.model) + catalog.options("norms", run.norm)
-        kept = [k for k in (*taken, *MEMORY_OPTIONS) if k in run.specification]
-        axes |= {axis: study.axes[axis] for axis in run.axes if axis in kept}
-        used.update(kept)
-        options = {key: run.specification[key] for key in kept}
-        network = {
-            "model": run.model,
-            "norm": run.norm,
-            "axes": {axis: value for axis, value in run.axes.items() if axis in kept},
-            "options": {key: value for key, value in options.items() if value != defaults[key]},
-        }
-        networks[canonical(network)] = network
-        if (pair := f"{run.model}/{run.norm}") not in code:
-            modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
-            code[pair] = fingerprint.fingerprint("count_complexity", *modules)
-    listed = [networks[key] for key in sorted(networks)]
-    return {
-        "axes": axes,
-        "runs": listed,
-        "defaults": {key: defaults[key] for key in sorted(used)},
-        "code": code,
-        "data": study.dataset["id"],
-    }
 
 
 def digest(content: bytes) -> str:
