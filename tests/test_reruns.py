@@ -13,14 +13,9 @@ from snakemake_project import TINY, Project
 
 FIGURES = len(gallery.figures(expand("tiny", TINY)))
 # What follows new times: all tables and figures but those of the runs themselves.
-TIMED_ANEW = {"summarize_runs": 1, "plot_figure": FIGURES, "render_report": 1, "verdict": 1}
-AGGREGATION = {
-    "collect_runs": 1,
-    "evaluate_predictions": 1,
-    "summarize_runs": 1,
-    "plot_figure": FIGURES,
-    "render_report": 1,
-}
+SUMMARY = {"summarize_runs": 1, "check_claims": 1, "plot_figure": FIGURES, "render_report": 1}
+TIMED_ANEW = {**SUMMARY, "verdict": 1}
+AGGREGATION = {"collect_runs": 1, "evaluate_predictions": 1, **SUMMARY}
 NETWORKS = {"list_networks": 1, "count_complexity": 1}
 TIMING = {"list_timed": 1, "time_training": 1}
 REDEFINED = {"mark_definition": 1, "resolve_study": 1, **AGGREGATION, "verdict": 1}
@@ -124,6 +119,27 @@ def test_an_edited_style(project):
 def test_an_edited_report(project):
     project.edit("workflow/report/report.html.j2", "</h1>", " </h1>")
     assert project.planned() == {"render_report": 1, "verdict": 1}
+
+
+def test_an_edited_claim(project):
+    project.edit("workflow/claims.yaml", "low: 91.5, high: 93.5", "low: 91, high: 94")
+    assert project.planned() == {
+        "list_claims": 1,
+        "check_claims": 1,
+        "render_report": 1,
+        "verdict": 1,
+    }
+
+
+def test_a_claim_of_ones_own(project):
+    claim = {"id": "mine", "statement": "ConvNet is ahead.", "test": "params(convnet/none) > 1"}
+    project.configure(tiny={**TINY, "claims": [claim]})
+    assert project.planned() == {
+        "list_claims": 1,
+        "check_claims": 1,
+        "render_report": 1,
+        "verdict": 1,
+    }
 
 
 def test_a_new_seed(project):

@@ -97,11 +97,14 @@ def _option_differences(
     of_network = catalog.options("networks", part.model) + catalog.options("norms", part.norm)
     asked = {**defaults, **design.get("options", {}), **dict(part.axes)}
     for star in stars(part, study):
-        for option, value in runs_of(part, study, star)[0]["specification"].items():
+        run = runs_of(part, study, star)[0]["specification"]
+        for option, value in run.items():
             named = option in of_network or option in design.get("options", {})
             everything = "dataset" in design and option not in BEYOND_EXERCISE
             if option not in asked or asked[option] == "*" or not (named or everything):
                 continue
-            ours, theirs = axis_text(value), axis_text(asked[option])
+            # "seed" is the default of some options: the run's own.
+            wanted = run["seed"] if asked[option] == "seed" else asked[option]
+            ours, theirs = axis_text(value), axis_text(wanted)
             if ours != theirs:
                 yield f"{option.replace('_', ' ')} {ours} instead of {theirs}"

@@ -46,10 +46,10 @@ from normres.expressions import (
 LONGEST, DEEPEST, MOST_DIGITS = 2000, 24, 15  # characters; levels; digits of a number
 
 SPACE = re.compile(r"\s*")
-NUMERAL = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+NUMERAL = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 CONFIGURATION = re.compile(r"[A-Za-z0-9_]+/[A-Za-z0-9_]+(?:/[A-Za-z0-9_]+=[A-Za-z0-9_.+*-]+)*")
-EPOCH = re.compile(r"(\d{1,6}|last|half)(?:\s*-\s*(\d{1,6}))?")
+EPOCH = re.compile(r"([0-9]{1,6}|last|half)(?:\s*-\s*([0-9]{1,6}))?")
 WORDS = ("and", "or", "in", "within", "last", "half")
 
 
