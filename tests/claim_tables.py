@@ -45,7 +45,7 @@ def settings(model: str) -> dict[str, Any]:
         "loss": fall(10.0),
         "initial_loss": 2.3,
         "gradient": 1.0,
-        "wiggle": 0.0,  # sd of the accuracy from epoch to epoch, points
+        "wiggle": 0.05,  # sd of the accuracy from epoch to epoch, points
         "seconds": 5.0,
         "latency": 0.01,
         "params": PARAMS[model],
