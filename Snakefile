@@ -7,6 +7,7 @@
 #   snakemake --cores all results/quickstart/figures/test_accuracy.png
 #   snakemake --cores 1 clean_store                          free what no result needs
 #   snakemake --cores all data                               only the data sets (docs/cluster.md)
+#   snakemake --cores all tensorboard                        curves as event files (docs/interchange.md)
 #   snakemake --cores all crate                              all as an RO-Crate (docs/provenance.md)
 #   snakemake --dry-run                                      what would be done, and how long it takes
 from snakemake.utils import min_version
@@ -45,6 +46,7 @@ localrules:
     plot_figure,
     render_report,
     export_crate,
+    export_tensorboard,
     verdict,
 
 
@@ -70,6 +72,12 @@ rule report:
 rule data:
     input:
         pipeline.all_datasets,
+    localrule: True
+
+
+rule tensorboard:
+    input:
+        pipeline.all_event_files,
     localrule: True
 
 

@@ -24,7 +24,7 @@ TINY = {
     "batch_size": 10,
 }
 # Rows of the table of jobs that stand for no work.
-NO_JOBS = ("total", "all", "figures", "report")
+NO_JOBS = ("total", "all", "figures", "report", "crate", "tensorboard")
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
 
 

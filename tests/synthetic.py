@@ -43,6 +43,7 @@ TIMED_ON = {
     "cpu_count": 2,
     "torch": "2.14.1",
 }
+METERED, UNMETERED = "RAPL: 1 processor package", "not measured: no counter"
 REPORTED = [
     {"model": "convnet", "norm": "none", "test_loss": 2.325, "test_correct": 6430},
     {"model": "vgg11", "norm": "none", "test_loss": 1.500, "test_correct": 7542},
@@ -86,11 +87,11 @@ def write_study(folder: Path, name: str, **changes: Any) -> Path:
     """Write study.json, costs, times and all runs of STUDIES[name] to `folder`.
 
     `changes` replace entries of the study. Status of a run: ok unless `status` names it; "missing"
-    leaves no folder. `untimed` gives the reason where a "model/norm" has no times. Returns the path
-    of study.json.
+    leaves no folder. `untimed` gives the reason where a "model/norm" has no times, `energy` is
+    METERED or UNMETERED. Returns the path of study.json.
     """
     plan = (
-        {"axes": {}, "status": {}, "untimed": {}, "reported": [], "lower": 0.0}
+        {"axes": {}, "status": {}, "untimed": {}, "energy": UNMETERED, "reported": [], "lower": 0.0}
         | STUDIES[name]
         | changes
     )
@@ -265,12 +266,14 @@ def write_timing(folder: Path, plan: dict[str, Any]) -> None:
                 "environment": TIMED_ON,
                 "train_images": 50_000,
                 "peak_memory_bytes": 300_000_000,
+                "energy_source": plan["energy"],
                 "batch_sizes": {"step": specification["batch_size"], "last_step": 80},
                 "calls_a_repeat": {"step": 3, "last_step": 4, "latency_1": 20, "latency_128": 2},
             }
             repeats = [
                 {"step": step * noise, "last_step": step / 2 * noise}
                 | {"latency_1": 0.002 * noise, "latency_128": 0.1 * noise}
+                | ({"step_joules": 40 * step * noise} if plan["energy"] == METERED else {})
                 for noise in rng.lognormal(0, 0.02, 10)
             ]
             if reason:

@@ -93,6 +93,19 @@ def test_other_cores_resources_and_settings(project):
     assert project.planned() == {}
 
 
+def test_event_files_and_a_crate_on_request(project):
+    """Neither trains or draws anything anew; the report of Snakemake needs no network."""
+    project.configure(tiny=TINY, settings={"tensorboard": True})
+    assert project.planned() == {"export_tensorboard": 1}
+    assert project.planned("crate") == {"export_crate": 1}
+    project.run("crate", "all")
+    assert len(list(project.results().rglob("*tfevents*"))) == 8
+    assert (project.results() / "crate.zip").stat().st_size > 100_000
+    assert project.planned("crate", "all") == {}
+    project.configure(tiny=TINY)
+    assert project.planned() == {}
+
+
 def test_an_unrelated_study(project):
     project.configure(tiny=TINY, other={**TINY, "epochs": 7})
     assert project.planned() == {}

@@ -1,6 +1,7 @@
 """The whole pipeline through Snakemake: success, failure, bad input, what a person sees."""
 
 import csv
+import re
 import subprocess
 import sys
 
@@ -199,11 +200,15 @@ def test_settings_from_the_command_line_and_a_file_of_ones_own(small, tmp_path):
     )
 
 
-def test_snakemakes_own_report(small, tmp_path):
+def test_snakemakes_own_report_needs_no_network(small, tmp_path, monkeypatch):
+    for scheme in ("http", "https", "all"):
+        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")  # nobody answers there
     out = tmp_path / "overview.html"
     small.run("--report", str(out))
     text = out.read_text()
     assert "test_accuracy" in text and out.stat().st_size > 100_000
+    assert "pointwise 95 % interval" in text  # captions
+    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=.?https?:", text)
 
 
 def test_the_result_does_not_depend_on_snakemake(small, tmp_path):

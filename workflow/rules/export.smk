@@ -20,3 +20,23 @@ rule export_crate:
     shell:
         "python -m export_crate --study {input.study:q} --dataset {input.description:q} "
         "--out {output:q} > {log:q} 2>&1"
+
+
+rule export_tensorboard:
+    input:
+        study="results/{study}/study.json",
+        curves="results/{study}/curves.csv",
+    output:
+        directory("results/{study}/tensorboard"),
+    log:
+        "results/{study}/logs/export_tensorboard.log",
+    retries: 0
+    conda:
+        "../../envs/pytorch.yaml"
+    params:
+        code=fingerprint.fingerprint("export_tensorboard"),
+    message:
+        "writing event files of {wildcards.study}"
+    shell:
+        "python -m export_tensorboard --study {input.study:q} --curves {input.curves:q} "
+        "--out {output:q} > {log:q} 2>&1"

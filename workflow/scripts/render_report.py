@@ -90,6 +90,8 @@ def timing_section(
         "latency_1_seconds": ("prediction, 1 image", "ms", 2, 1e3),
         "latency_128_seconds": ("prediction, 128 images", "ms", 1, 1e3),
     }
+    if rows["joules_per_epoch_median"].notna().any():
+        shown["joules_per_epoch"] = ("energy of an epoch", "J", 1, 1)
     columns = [*configuration_cells(rows, kept)]
     columns += [estimate_column(rows, key, *how, center="median") for key, how in shown.items()]
     columns.append(number_column(rows["peak_memory_bytes"], "peak memory", "MB", 0, 1e-6))
@@ -104,6 +106,7 @@ def timing_section(
         "untimed": untimed_configurations(summary, study, shown=len(summary)),
         "environment": {name: values for name, values in found.items() if values},
         "started": details["started"],
+        "energy": sorted(rows["energy_source"].dropna().unique()),
     }
 
 

@@ -61,6 +61,8 @@ TIMES = {  # column of timing.csv -> of summary.csv
     "images_per_second": "images_per_second",
     "latency_1_seconds": "latency_1_seconds",
     "latency_128_seconds": "latency_128_seconds",
+    "step_joules": "joules_per_step",
+    "epoch_joules": "joules_per_epoch",
 }
 DISTRIBUTIONS = ("test_accuracy", "test_loss")  # with median, least and largest of the runs
 COSTS = ["params", "macs", "norm_ops"]
@@ -199,6 +201,7 @@ def with_times(table: pd.DataFrame, timing: pd.DataFrame, study: Mapping[str, An
         untimed_reason=("reason", "first"),
         timing_device=("device_name", "first"),
         peak_memory_bytes=("peak_memory_bytes", "max"),
+        energy_source=("energy_source", "first"),
     )
     for column, name in TIMES.items():
         estimates = median_estimates(timing, on, column)

@@ -6,8 +6,10 @@
 Writes timing.csv, a row a configuration and repeat: seconds of a training step (`step_seconds`), of
 the short last batch's (`last_step_seconds`) and of an epoch (its full batches and the last one),
 images a second, seconds of a prediction for 1 and for 128 images (evaluation mode), and the most
-memory that training needs. A configuration without times has one row, which says why. The JSON file
-beside it holds device, precision, versions, batch sizes and calls of each.
+memory that training needs. Joules of a step and of an epoch (`step_joules`, `epoch_joules`) are
+there where an NVIDIA GPU (NVML) or the processor (RAPL) counts them; `energy_source` says what was
+counted, or why not. A configuration without times has one row, which says why. The JSON file beside
+it holds device, precision, versions, batch sizes and calls of each.
 
 Nothing else should compute on the machine meanwhile: Snakemake gives this command all its cores,
 and all of a GPU.

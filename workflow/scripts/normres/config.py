@@ -26,6 +26,7 @@ class Config:
     state_budget_gb: float
     runs_per_gpu: int
     timing_repeats: int
+    tensorboard: bool
 
 
 def read_config(raw: Mapping[str, Any]) -> Config:

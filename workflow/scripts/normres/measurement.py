@@ -1,4 +1,4 @@
-"""Seconds of training steps and of predictions, and peak memory, of one configuration."""
+"""Seconds of training steps and of predictions, peak memory and energy of one configuration."""
 
 import math
 import time
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from normres.devices import choose_computation, choose_device
+from normres.energy import find_meter
 from normres.environment import describe
 from normres.images import open_images
 from normres.options import check_last_batch
@@ -43,6 +44,7 @@ class Measurement:
         self.sizes |= {f"latency_{images}": images for images in LATENCY_BATCHES}
         self.positions = {name: self._positions(size) for name, size in self.sizes.items()}
         self.calls: dict[str, int] = {}  # of each kind in a repeat
+        self.meter, self.energy_source = find_meter(gpu_uuid(self.computation.device))
         self.peak_bytes: int | None = None
 
     def _positions(self, size: int) -> Iterator[torch.Tensor]:
@@ -109,6 +111,7 @@ class Measurement:
             least = LEAST_SECONDS.get(name, LEAST_LATENCY_SECONDS)
             self.calls[name] = math.ceil(least / self._seconds(name, 1))
         return {
+            "energy_source": self.energy_source,
             "environment": describe(self.computation),
             "peak_memory_bytes": self.peak_bytes,
             "train_images": self.train_images,
@@ -135,14 +138,34 @@ class Measurement:
         peak = resident_bytes("VmHWM")
         return peak - self.memory_before if peak and self.memory_before else None
 
-    def repeat(self) -> dict[str, float]:
-        """Seconds of each kind of call, once more."""
+    def _joules(self, step_seconds: float) -> float | None:
+        """Mean joules of a training step, of several back to back; None without a meter.
+
+        A counter that stands still, as of some virtual machines, tells nothing either.
+        """
+        if self.meter is None:
+            return None
+        calls = math.ceil(self.meter.least_seconds / step_seconds)
+        self.meter.start()
+        self._seconds(STEP, calls)
+        return self.meter.stop() / calls or None
+
+    def repeat(self) -> dict[str, float | None]:
+        """Seconds of each kind of call, once more, and joules of a training step."""
         if self.computation.device.type == "cuda":
             # Uncounted: another process had the device. On a CPU it makes no difference: steps of
             # 22, 119 and 240 ms took within 2.5 % of the next ones when the caches were overwritten
             # before (median of 12; one thread of an AMD EPYC, torch 2.14.1).
             self._seconds(STEP, self.calls[STEP])
-        return {name: self._seconds(name, calls) for name, calls in self.calls.items()}
+        seconds = {name: self._seconds(name, calls) for name, calls in self.calls.items()}
+        return seconds | {"step_joules": self._joules(seconds[STEP])}
+
+
+def gpu_uuid(device: torch.device) -> str | None:
+    """How NVML calls the GPU that a CUDA device is; None for other devices."""
+    if device.type != "cuda":
+        return None
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
 
 
 def resident_bytes(field: str) -> int | None:

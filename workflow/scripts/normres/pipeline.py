@@ -401,6 +401,10 @@ class Pipeline:
         """The crate of every selected study."""
         return [f"{RESULTS}/{study}/crate.zip" for study in self.studies]
 
+    def all_event_files(self, wildcards) -> list[str]:
+        """The folder of TensorBoard event files of every selected study."""
+        return [f"{RESULTS}/{study}/tensorboard" for study in self.studies]
+
     def all_datasets(self, wildcards) -> list[str]:
         """The prepared data set of every selected study."""
         return [
@@ -417,6 +421,7 @@ class Pipeline:
             files += self._lost_files(study)
             files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
             files += self.figure_files(study.name)
+            files += [f"{folder}/tensorboard"] * self.config.tensorboard
             listed = (self.definition_file, self.networks_file, self.timed_file, self.claims_file)
             files += [file(study.name) for file in listed]
         return files

@@ -198,14 +198,19 @@ MEASURED = (
     *("repeat", "device", "device_name", "resolved_precision", "compiled", "train_images"),
     *("step_seconds", "last_step_seconds", "epoch_seconds", "images_per_second"),
     *("latency_1_seconds", "latency_128_seconds", "peak_memory_bytes"),
+    *("step_joules", "epoch_joules", "energy_source"),
 )
 
 
 def _times(seconds: Mapping[str, float], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells of one repeat. An epoch is all its full batches, and the short last one's."""
+    """The cells of one repeat. An epoch is all its full batches, and the short last one's.
+
+    For its energy, all images count as those of full batches do.
+    """
     environment, images = facts["environment"], facts["train_images"]
     step, last = seconds["step"], seconds.get("last_step")
     epoch = images // facts["batch_sizes"]["step"] * step + (last or 0.0)
+    joules = seconds.get("step_joules")
     return {
         "device": environment["device"],
         "device_name": environment["device_name"],
@@ -219,4 +224,7 @@ def _times(seconds: Mapping[str, float], facts: Mapping[str, Any]) -> dict[str, 
         "latency_1_seconds": seconds.get("latency_1"),
         "latency_128_seconds": seconds.get("latency_128"),
         "peak_memory_bytes": facts["peak_memory_bytes"],
+        "step_joules": joules,
+        "epoch_joules": joules and joules * images / facts["batch_sizes"]["step"],
+        "energy_source": facts["energy_source"],
     }
