@@ -1,7 +1,8 @@
-"""Event files, read back by TensorBoard's own reader."""
+"""The curves in other tools: event files, read back by TensorBoard's own reader, and pandas."""
 
 import csv
 import math
+import re
 import sys
 
 import pytest
@@ -9,7 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import export_tensorboard
 import synthetic
+from conftest import PROJECT
 from normres.errors import InputError
+from normres.history import COLUMNS
+from normres.tables import read_cells
 
 DIVERGED = "resnet/none/batch_size=32/seed1"
 
@@ -91,3 +95,22 @@ def test_without_the_package_one_line_says_what_to_install(files, tmp_path, monk
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with pytest.raises(InputError, match="pip install tensorboard"):
         export(files, tmp_path / "out")
+
+
+def test_the_documents_example_for_pandas_gives_the_means(files):
+    text = (PROJECT / "docs" / "interchange.md").read_text()
+    lines = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1].strip().splitlines()
+    lines[-1] = f"means = {lines[-1]}"
+    names = {}
+    source = "\n".join(lines).replace("results/quickstart/curves.csv", str(files["curves"]))
+    exec(source, names)  # of this project's own documents
+    bands = read_cells(files["bands"], {"batch_size": None})
+    ends = bands[(bands["metric"] == "test_accuracy") & (bands["epoch"] == 12)]
+    pooled = ends[ends["norm"] == "group"]["mean"].mean()  # over batch sizes, 2 seeds each
+    assert names["means"]["resnet", "group", 12] == pytest.approx(pooled)
+    assert ("resnet", "none", 12) in names["means"]
+
+
+def test_every_column_is_documented():
+    table = (PROJECT / "docs" / "interchange.md").read_text().partition("## curves.csv")[2]
+    assert [column for column in COLUMNS if f"`{column}`" not in table] == []
