@@ -77,13 +77,13 @@ rule data:
 
 rule tensorboard:
     input:
-        pipeline.all_event_files,
+        expand("results/{study}/tensorboard", study=pipeline.studies),
     localrule: True
 
 
 rule crate:
     input:
-        pipeline.all_crates,
+        expand("results/{study}/crate.zip", study=pipeline.studies),
     localrule: True
 
 

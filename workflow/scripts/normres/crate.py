@@ -41,6 +41,8 @@ MADE_BY = {
     "time_training": ("timing.csv", "timing.json"),
     "collect_runs": ("curves.csv", "runs.csv"),
     "summarize_runs": ("bands.csv", "summary.csv", "summary.md", "summary.tex"),
+    "evaluate_predictions": ("classes.csv", "confusion.csv", "hardest_images.csv"),
+    "check_claims": ("claims.csv",),
     "render_report": ("report.html",),
 }
 ORDER = [*MADE_BY]

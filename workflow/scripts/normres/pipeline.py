@@ -397,14 +397,6 @@ class Pipeline:
         files = [f"{folder}/{name}" for name in (*TABLES, "report.html")]
         return files + self.figure_files(wildcards.study) + self.run_files(wildcards)
 
-    def all_crates(self, wildcards) -> list[str]:
-        """The crate of every selected study."""
-        return [f"{RESULTS}/{study}/crate.zip" for study in self.studies]
-
-    def all_event_files(self, wildcards) -> list[str]:
-        """The folder of TensorBoard event files of every selected study."""
-        return [f"{RESULTS}/{study}/tensorboard" for study in self.studies]
-
     def all_datasets(self, wildcards) -> list[str]:
         """The prepared data set of every selected study."""
         return [
