@@ -29,7 +29,7 @@ ANALYSES = {
     "learning_rates": Analysis(
         "choose_learning_rates", axes=("learning_rate",), options=("validation_images",)
     ),
-    "equivalence": Analysis("test_equivalence", either=("affine", "conv_bias")),
+    "equivalence": Analysis("check_equivalence", either=("affine", "conv_bias")),
     "variance": Analysis("estimate_variance", axes=("initialization_seed", "order_seed")),
 }
 NORM_COST = "norm_cost"  # measured, not made from runs: a rule of its own

@@ -1,0 +1,91 @@
+"""Make learning_rates.csv: the rate that validation images choose, and what it gains on test.
+
+    python workflow/scripts/choose_learning_rates.py --study results/learning-rate/study.json \\
+        --runs results/learning-rate/runs.csv --curves results/learning-rate/curves.csv \\
+        --data results/data/cifar10 --out results/learning-rate/learning_rates.csv
+
+A row a configuration. `chosen`: the rate with the highest mean accuracy on the held-out images
+after the last epoch, for this model, norm and the other axes; `seeds_best`: for how many seeds it
+is the best one. `common`: the best rate where all norms have to share one. `gain`: test accuracy of
+the chosen rate minus that of this row, paired over seeds, which share initial weights and order.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from normres.analysis import (
+    FRACTION,
+    Inputs,
+    difference_cells,
+    estimate_cells,
+    estimate_columns,
+    groups,
+    key_columns,
+    read_inputs,
+)
+from normres.errors import run_command
+from normres.inference import difference
+
+RATE, VALIDATION, TEST = "learning_rate", "validation_accuracy", "test_accuracy"
+
+
+def by_rate(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A row a seed, a column a learning rate; NaN where a run is not complete."""
+    return runs.pivot_table(index="seed", columns=RATE, values=column, sort=False, dropna=False)
+
+
+def best(scores: pd.Series) -> str:
+    """The rate with the highest mean; of equal ones the smaller one."""
+    ordered = scores.loc[sorted(scores.index, key=float)]
+    return str(ordered.idxmax())
+
+
+def common_rates(inputs: Inputs) -> dict[tuple[Any, ...], str]:
+    """The best rate for all norms together, by model and the other axes.
+
+    Each norm has the same weight. Only rates count at which every norm has a complete run.
+    """
+    by = key_columns(inputs.study, without=("norm", RATE))
+    found = {}
+    for cells, members in groups(inputs.runs, by):
+        means = members.pivot_table(index="norm", columns=RATE, values=VALIDATION)
+        complete = means.dropna(axis="columns")
+        if not complete.empty:
+            found[tuple(map(str, cells.values()))] = best(complete.mean())
+    return found
+
+
+def rows(inputs: Inputs) -> list[dict[str, Any]]:
+    """The rows of learning_rates.csv, in the order of study.json."""
+    key = key_columns(inputs.study, without=(RATE,))
+    common, found = common_rates(inputs), []
+    for cells, members in groups(inputs.runs, key):
+        validation, test = by_rate(members, VALIDATION), by_rate(members, TEST)
+        chosen = best(validation.mean())
+        winners = validation.dropna(how="all").apply(best, axis="columns")
+        shared = common.get(tuple(str(value) for name, value in cells.items() if name != "norm"))
+        for rate in validation.columns:
+            gain = difference_cells("gain", difference(test[chosen], test[rate], paired=True))
+            runs = members[members[RATE] == rate]
+            found.append(
+                {**cells, RATE: rate, "n": len(runs)}
+                | estimate_cells(VALIDATION, runs[VALIDATION], FRACTION)
+                | estimate_cells(TEST, runs[TEST], FRACTION)
+                | {"chosen": rate == chosen, "seeds_best": int((winners == rate).sum())}
+                | {"common": rate == shared}
+                | (gain if rate != chosen else dict.fromkeys(gain))
+            )
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    inputs = read_inputs(__doc__, argv)
+    columns = [*key_columns(inputs.study, without=(RATE,)), RATE, "n"]
+    columns += estimate_columns(VALIDATION) + estimate_columns(TEST)
+    columns += ["chosen", "seeds_best", "common", "gain_mean", "gain_low", "gain_high"]
+    inputs.write(rows(inputs), columns)
+
+
+if __name__ == "__main__":
+    run_command(main)
