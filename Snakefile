@@ -40,6 +40,7 @@ localrules:
     count_complexity,
     collect_runs,
     summarize_runs,
+    analyse,
     evaluate_predictions,
     list_claims,
     check_claims,

@@ -9,7 +9,7 @@ from normres import fingerprint
 
 COMMANDS = sorted(path.stem for path in fingerprint.SCRIPTS.glob("*.py"))
 # They train, build networks, or write weights; all others read tables, or look after files.
-WITH_TORCH = {"train", "count_complexity", "record_failure"}
+WITH_TORCH = {"time_norms", "train", "count_complexity", "record_failure"}
 
 
 def imported(statement):

@@ -11,6 +11,7 @@ gc.disable()
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 
 from normres import fingerprint
+from normres.analyses import ANALYSES
 from normres.cluster import outlive_warnings
 from normres.pipeline import RESULTS, load_pipeline
 from normres.progress import attach_display
@@ -29,3 +30,4 @@ wildcard_constraints:
     dataset="|".join(pipeline.datasets),
     figure="[a-z0-9_]+",
     run=pipeline.run_pattern,
+    analysis="|".join(ANALYSES),

@@ -194,3 +194,33 @@ rule plot_figure:
         "python -m {params.command} --study {input.study:q} --bands {input.bands:q} "
         "--curves {input.curves:q} --summary {input.summary:q} --runs {input.runs:q} "
         "{params.tables} --out results/{wildcards.study}/figures/{wildcards.figure} > {log:q} 2>&1"
+
+
+# A table that answers a study's own question, where it asks for it (normres/analyses.py).
+rule analyse:
+    input:
+        ancient(pipeline.array_files),
+        study="results/{study}/study.json",
+        curves="results/{study}/curves.csv",
+        runs="results/{study}/runs.csv",
+        description=pipeline.dataset_file,
+    output:
+        report(
+            "results/{study}/{analysis}.csv",
+            category="{study}",
+            labels={"table": "{analysis}"},
+        ),
+    log:
+        "results/{study}/logs/{analysis}.log",
+    retries: 0
+    conda:
+        "../../envs/pytorch.yaml"
+    params:
+        command=pipeline.analysis_command,
+        code=pipeline.analysis_code,
+    message:
+        "making {wildcards.analysis}.csv of {wildcards.study}"
+    shell:
+        "python -m {params.command} --study {input.study:q} --runs {input.runs:q} "
+        "--curves {input.curves:q} --data $(dirname {input.description:q}) "
+        "--out {output:q} > {log:q} 2>&1"

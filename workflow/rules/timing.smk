@@ -50,3 +50,29 @@ rule time_training:
         "--data $(dirname {input.description:q}) --out {output.table:q} "
         "--details {output.details:q} "
         "--failures results/{wildcards.study}/failures/time_training.txt >> {log:q} 2>&1"
+
+
+# Of any study, and of those that ask for it by `analyses: [norm_cost]` without being asked.
+rule time_norms:
+    input:
+        timed=pipeline.timed_of,
+        description=pipeline.dataset_file,
+    output:
+        "results/{study}/norm_cost.csv",
+    log:
+        "results/{study}/logs/time_norms.log",
+    priority: 1
+    conda:
+        "../../envs/pytorch.yaml"
+    threads: pipeline.timing_threads
+    resources:
+        mem_mb=8000,
+        gpu=pipeline.timing_gpus,
+    params:
+        code=fingerprint.fingerprint("time_norms"),
+    message:
+        "timing the norm layers of {wildcards.study}"
+    shell:
+        "python -m time_norms --timed {input.timed:q} --dataset {input.description:q} "
+        "--device $NORMRES_DEVICE --gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
+        "--out {output:q} > {log:q} 2>&1"

@@ -41,7 +41,7 @@ def lines(inputs: Inputs) -> Iterator[tuple[dict[str, Any], dict[int, pd.DataFra
     if "learning_rate_scaling" not in runs:
         runs["learning_rate_scaling"] = "constant"
     seen = runs["statistics_images"] if "statistics_images" in runs else pd.Series(0, runs.index)
-    runs["statistics_images"] = seen.fillna(0).astype(int)
+    runs["statistics_images"] = pd.to_numeric(seen).fillna(0).astype(int)
     for cells, members in groups(runs, key_columns(inputs.study, without=VARIED)):
         whole = members[members["statistics_images"] == 0]
         for scaling, points in whole.groupby("learning_rate_scaling", sort=False):

@@ -27,7 +27,7 @@ def crossed_components(table: np.ndarray, confidence: float = CONFIDENCE) -> dic
     The interaction, which holds the error, has the exact chi-square interval of its mean square.
     `rows` and `columns` have the modified large-sample interval of a difference of mean squares,
     `total` that of their sum (Burdick & Graybill 1992, Confidence Intervals on Variance Components,
-    3.3 and 3.2). Raises ValueError for another shape or empty cells.
+    chapter 3). Raises ValueError for another shape or empty cells.
     """
     table = np.asarray(table, float)
     if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
@@ -65,11 +65,8 @@ def crossed_components(table: np.ndarray, confidence: float = CONFIDENCE) -> dic
 def _difference_interval(
     one: float, df_one: int, other: float, df_other: int, tail: float
 ) -> tuple[float, float]:
-    """The interval of E(one) - E(other), two independent mean squares (ibid., 3.3.1)."""
-    g_one = 1 - 1 / stats.f.ppf(1 - tail, df_one, np.inf)
-    g_other = 1 - 1 / stats.f.ppf(1 - tail, df_other, np.inf)
-    h_one = 1 / stats.f.ppf(tail, df_one, np.inf) - 1
-    h_other = 1 / stats.f.ppf(tail, df_other, np.inf) - 1
+    """The interval of E(one) - E(other), two independent mean squares (ibid.)."""
+    (g_one, h_one), (g_other, h_other) = _factors(df_one, tail), _factors(df_other, tail)
     upper = stats.f.ppf(1 - tail, df_one, df_other)
     lower = stats.f.ppf(tail, df_one, df_other)
     g_both = ((upper - 1) ** 2 - g_one**2 * upper**2 - h_other**2) / upper
@@ -82,11 +79,17 @@ def _difference_interval(
 def _sum_interval(
     weights: dict[str, float], squares: dict[str, float], df: dict[str, int], tail: float
 ) -> Component:
-    """A sum of mean squares with its interval (Graybill & Wang 1980; ibid., 3.2)."""
+    """A sum of mean squares with its interval (Graybill & Wang 1980, JASA 75)."""
     estimate = below = above = 0.0
     for name, weight in weights.items():
         part = weight * squares[name]
         estimate += part
-        below += ((1 - 1 / stats.f.ppf(1 - tail, df[name], np.inf)) * part) ** 2
-        above += ((1 / stats.f.ppf(tail, df[name], np.inf) - 1) * part) ** 2
+        g, h = _factors(df[name], tail)
+        below += (g * part) ** 2
+        above += (h * part) ** 2
     return Component(estimate, max(0.0, estimate - below**0.5), estimate + above**0.5)
+
+
+def _factors(df: int, tail: float) -> tuple[float, float]:
+    """By what parts of itself a mean square's own interval lies below and above it."""
+    return 1 - df / stats.chi2.ppf(1 - tail, df), df / stats.chi2.ppf(tail, df) - 1

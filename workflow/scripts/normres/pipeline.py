@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from normres import fingerprint, gallery
+from normres.analyses import ANALYSES
 from normres.claims import study_claims
 from normres.config import Config, read_config
 from normres.counted import list_networks
@@ -405,6 +406,14 @@ class Pipeline:
             for name in ("images.npy", "labels.npy", "dataset.json")
         ]
 
+    def analysis_command(self, wildcards) -> str:
+        """The command that makes a table beyond the summary."""
+        return ANALYSES[wildcards.analysis].command
+
+    def analysis_code(self, wildcards) -> str:
+        """Fingerprint of that command."""
+        return fingerprint.fingerprint(self.analysis_command(wildcards))
+
     def deliverables(self, wildcards) -> list[str]:
         """All files of the selected studies, so that a file that was deleted is made again."""
         files = []
@@ -415,6 +424,7 @@ class Pipeline:
             files += self.figure_files(study.name)
             files += [f"{folder}/tensorboard"] * self.config.tensorboard
             listed = (self.definition_file, self.networks_file, self.timed_file, self.claims_file)
+            files += [f"{folder}/{name}.csv" for name in study.analyses]
             files += [file(study.name) for file in listed]
         return files
 

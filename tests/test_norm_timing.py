@@ -1,0 +1,88 @@
+"""What norm layers cost: which shapes are measured, and what is counted."""
+
+import pandas as pd
+import pytest
+import torch
+
+import time_norms
+from normres.config import read_config
+from normres.devices import choose_computation
+from normres.norm_timing import LAYOUTS, Case, CaseTimer, measure_cases, norm_shapes
+from normres.options import resolve
+from normres.pipeline import canonical
+from normres.timed import list_timed
+
+
+def test_shapes_are_those_of_the_networks():
+    def shapes(model, **options):
+        return dict(norm_shapes(resolve(model, "batch", 0, 1, options), 3, 32))
+
+    assert shapes("resnet") == {(32, 32): 6, (64, 16): 7, (128, 8): 7}
+    assert shapes("plainnet", depth=2) == {(32, 32): 4, (64, 16): 4, (128, 8): 4}
+    assert shapes("convnet") == {(32, 30): 1, (64, 14): 1, (128, 12): 1}
+    assert shapes("vgg11") == {
+        (64, 32): 1,
+        (128, 16): 1,
+        (256, 8): 2,
+        (512, 4): 2,
+        (512, 2): 2,
+    }
+
+
+def computation(precision="float32"):
+    return choose_computation(resolve("resnet", "batch", 0, 1, {"precision": precision}), "cpu")
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("norm, options", [("batch", {"affine": True}), ("group", {"groups": 4})])
+def test_kept_bytes_hold_the_input_and_the_statistics(norm, options, layout):
+    """The input, 8 x 16 x 10 x 10 float32; a mean and deviation a channel, or image and group."""
+    case = Case(norm, tuple(options.items()), 8, 16, 10, layout)
+    timer = CaseTimer(case, computation(), torch.float32)
+    assert timer.images.is_contiguous(memory_format=LAYOUTS[layout])
+    statistics = 4 * 2 * (16 if norm == "batch" else 8 * 4)
+    running = 4 * 2 * 16 if norm == "batch" else 0  # batch norm's backward holds these buffers too
+    expected = 4 * 8 * 16 * 10 * 10 + statistics
+    assert expected <= timer.kept_bytes() <= expected + running
+
+
+def test_cases_take_turns_and_a_case_that_cannot_be_is_named():
+    good = Case("batch", (), 4, 8, 4, "contiguous")
+    bad = Case("instance", (), 4, 8, 1, "contiguous")
+    said = []
+    rows = measure_cases([good, bad], computation(), 3, said.append)
+    assert said == [1 / 3, 2 / 3, 1.0]
+    assert [row.get("repeat") for row in rows] == [None, 1, 2, 3]
+    assert "spatial" in rows[0]["reason"] and rows[0]["norm"] == "instance"
+    assert all(row["forward_seconds"] > 0 and row["training_seconds"] > 0 for row in rows[1:])
+
+
+def test_the_table_of_a_study(tmp_path, digits_folder):
+    study = {
+        "dataset": "digits",
+        "models": ["resnet", "plainnet"],
+        "norms": ["none", "batch", "group"],
+    }
+    study |= {
+        "depth": 1,
+        "seeds": [0, 1],
+        "epochs": 1,
+        "batch_size": 4,
+        "train_images": 100,
+        "groups": [8, 16],
+    }
+    (made,) = read_config({"study": "s", "studies": {"s": study}}).studies
+    (tmp_path / "timed.json").write_text(canonical(list_timed(made, 6)))
+    out = tmp_path / "norm_cost.csv"
+    time_norms.main(
+        f"--timed {tmp_path / 'timed.json'} --dataset {digits_folder / 'dataset.json'} "
+        f"--device cpu --repeats 6 --out {out}".split()
+    )
+    table = pd.read_csv(out)
+    assert len(table) == 3 * 3 * 2  # batch and two group norms, three shapes, two layouts
+    assert set(table["norm"]) == {"batch", "group"} and set(table["n"]) == {6}
+    assert table[table["norm"] == "batch"]["groups"].isna().all()
+    assert set(table["layers"]) == {"2 in plainnet, 2 in resnet", "2 in plainnet, 3 in resnet"}
+    for name in ("forward_seconds", "training_seconds"):
+        low, middle, high = (table[f"{name}_{part}"] for part in ("low", "median", "high"))
+        assert ((low > 0) & (low <= middle) & (middle <= high)).all()

@@ -1,0 +1,130 @@
+"""Make norm_cost.csv: what each norm costs in time and memory, by layer shape and memory layout.
+
+    python workflow/scripts/time_norms.py --timed results/norm-cost/.timed-*.json \\
+        --dataset results/data/digits/dataset.json --out results/norm-cost/norm_cost.csv
+
+Each norm of the study on the shape of each norm layer of its networks, at its batch sizes, in both
+layouts: seconds of a forward pass, and of forward and backward, in training mode, and the bytes
+kept for the backward pass. Medians over interleaved repeats, with intervals that hold for any
+distribution. Layers stand alone here: within a compiled network they may be fused with others.
+Nothing else should compute on the machine meanwhile; Snakemake sees to that.
+"""
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from normres import catalog
+from normres.devices import Computation, choose_computation, choose_device
+from normres.environment import describe
+from normres.errors import run_command
+from normres.files import read_json
+from normres.leases import lease_gpu, lease_machine
+from normres.norm_timing import FORWARD, LAYOUTS, TRAINING, Case, measure_cases, norm_shapes
+from normres.statistics import median_estimates
+from normres.tables import write_table
+from normres.timed import read_timed
+
+KEY = ["norm", "channels", "side", "batch_size", "layout"]
+STATISTICS = ("median", "low", "high")
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse(argv)
+    listed = read_timed(arguments.timed)
+    side, _, channels = read_json(arguments.dataset)["shape"]
+    cases, layers = list_cases(listed["timed"], channels, side)
+    lease_machine(lambda: None)
+    if arguments.device != "cpu" and arguments.gpus != 0:
+        lease_gpu(arguments.runs_per_gpu, lambda: None, exclusive=True)
+    computation = choose_computation(
+        listed["timed"][0]["specification"], choose_device(arguments.device, arguments.gpus)
+    )
+    rows = measure_cases(
+        cases,
+        computation,
+        arguments.repeats or listed["repeats"],
+        lambda fraction: print(f"{fraction:.0%} done", flush=True),
+    )
+    table = cost_table(rows, layers, listed["axes"], computation)
+    write_table(table, arguments.out)
+    print(f"{arguments.out}: {len(cases)} cases")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    summary, _, details = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--timed", type=Path, required=True, help="what of a study is timed")
+    parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
+    parser.add_argument("--out", type=Path, required=True, help="csv to write")
+    parser.add_argument("--repeats", type=int, help="rounds that are counted [the list's]")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="as for train.py"
+    )
+    parser.add_argument("--gpus", type=int, help="GPUs that a scheduler has promised")
+    parser.add_argument("--runs-per-gpu", type=int, default=1, help="runs that may share a GPU")
+    return parser.parse_args(argv)
+
+
+def list_cases(
+    timed: list[dict[str, Any]], channels: int, side: int
+) -> tuple[list[Case], dict[Case, str]]:
+    """The distinct cases of a study, and in words which networks have such layers, and how many."""
+    found: dict[Case, dict[str, int]] = defaultdict(dict)
+    for entry in timed:
+        specification, norm = entry["specification"], entry["norm"]
+        if norm == "none":
+            continue
+        options = {name: specification[name] for name in catalog.options("norms", norm)}
+        for (width, pixels), count in norm_shapes(specification, channels, side).items():
+            for layout in LAYOUTS:
+                batch_size = specification["batch_size"]
+                case = Case(norm, tuple(options.items()), batch_size, width, pixels, layout)
+                found[case][entry["model"]] = count
+    said = {
+        case: ", ".join(f"{count} in {model}" for model, count in sorted(counts.items()))
+        for case, counts in found.items()
+    }
+    return list(found), said
+
+
+def cost_table(
+    rows: list[dict[str, Any]],
+    layers: dict[Case, str],
+    axes: dict[str, Any],
+    computation: Computation,
+) -> pd.DataFrame:
+    """The rows of norm_cost.csv: one a case, with medians over its repeats."""
+    options = [axis for axis in axes if any(axis in row["options"] for row in rows)]
+    by = [*KEY, *(option for option in options if option not in KEY)]
+    frame = pd.DataFrame([{**row["options"], **row} for row in rows])
+    for column in ("repeat", "reason", "kept_bytes", FORWARD, TRAINING):
+        if column not in frame:
+            frame[column] = None
+    grouped = frame.groupby(by, sort=False, dropna=False)
+    table = grouped.agg(n=("repeat", "count"), kept_bytes=("kept_bytes", "first"))
+    for name in (FORWARD, TRAINING):
+        estimates = median_estimates(frame.astype({name: float}), by, name)
+        for statistic in STATISTICS:
+            table[f"{name}_{statistic}"] = estimates[statistic]
+    table["reason"] = grouped["reason"].first()
+    cells = (
+        {**vars(case), **dict(case.options), "layers": words} for case, words in layers.items()
+    )
+    named = pd.DataFrame(cells)[[*by, "layers"]].drop_duplicates(by)
+    table = named.merge(table.reset_index(), on=by)
+    environment = describe(computation)
+    return table.assign(
+        device_name=environment["device_name"],
+        precision=computation.precision,
+        cpu_threads=environment["cpu_threads"],
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
