@@ -299,8 +299,8 @@ def read(path):
 
 COSTS = [
     *("input", "classes", "params", "macs", "norm_ops", "norm_ops_training", "activations"),
-    *("weight_bytes", "peak_training_bytes", "peak_training_batch", "peak_training_method"),
-    "unsupported",
+    *("weight_bytes", "bias_gradient", "bias_effect"),
+    *("peak_training_bytes", "peak_training_batch", "peak_training_method", "unsupported"),
 ]
 
 

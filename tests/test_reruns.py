@@ -1,10 +1,12 @@
 """What reruns: the paragraph of that name in the README, each line held by a count of jobs."""
 
+import csv
 import os
 import shutil
 import time
 
 import pytest
+import yaml
 
 from conftest import PROJECT, read_history, read_record
 from normres import gallery
@@ -334,3 +336,22 @@ def test_the_norm_of_the_documentation_needs_one_file(project):
     run = project.results() / "runs" / "convnet" / "mynorm" / "seed0"
     assert read_record(run)["status"] == "ok"
     assert "mynorm" in (project.results() / "summary.md").read_text()
+
+
+def test_the_claims_of_the_documentation_are_checked(project):
+    """docs/claims.md: its example is a study whose first claim is supported; nothing is trained."""
+    text = (PROJECT / "docs" / "claims.md").read_text()
+    example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    (project.folder / "config.yaml").write_text(yaml.safe_dump(example | {"timing_repeats": 1}))
+    project.run("results/mine/claims.csv")
+    with (project.results("mine") / "claims.csv").open(newline="") as table:
+        rows = {row["id"]: row for row in csv.DictReader(table)}
+    assert len(rows) == 40
+    assert rows["convnet-larger"]["verdict"] == "supported"
+    assert rows["convnet-larger"]["evidence"] == (
+        "parameters of convnet/none over resnet/none: 2.269 (exact), claimed > 2: holds"
+    )
+    assert rows["batch-norm-helps"]["verdict"] in ("supported", "refuted", "undecided")
+    for run in ("convnet/none/seed0", "resnet/batch/seed1"):
+        log = project.results("mine") / "logs" / f"{run}.log"
+        assert "already trained" in log.read_text()

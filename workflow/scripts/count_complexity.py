@@ -11,7 +11,8 @@ complexity.csv, and a row a layer to layers.csv; the second prints one network's
 
 Columns of complexity.csv: model, norm, the study's axes that change a network or its memory; input
 (channels x height x width); params; macs, norm_ops (evaluation mode), norm_ops_training and
-activations (elements), all for one image; weight_bytes (parameters and buffers);
+activations (elements), all for one image; weight_bytes (parameters and buffers); bias_gradient and
+bias_effect (of biases that a norm follows, both relative; see normres/bias.py);
 peak_training_bytes, at peak_training_batch images a step, found by peak_training_method;
 unsupported ("operator calls share": operators in none of these counts, with their number of calls
 and their share of all operations).
@@ -19,13 +20,14 @@ and their share of all operations).
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from normres import catalog
+from normres.bias import measure_bias_redundancy
 from normres.complexity import PEAK_TRAINING_METHOD, Complexity, count, peak_training_bytes
 from normres.errors import InputError, run_command
 from normres.files import read_json
@@ -77,7 +79,8 @@ def count_network(
 ) -> Complexity:
     """Count the network of a run's specification."""
     channels, _, side = input_shape
-    return count(build_network(specification, channels, side, classes), input_shape)
+    counted = count(build_network(specification, channels, side, classes), input_shape)
+    return replace(counted, **asdict(measure_bias_redundancy(specification, input_shape, classes)))
 
 
 def costs(

@@ -92,6 +92,8 @@ class Complexity:
     weight_bytes: int
     unsupported: str
     layers: tuple[Layer, ...]
+    bias_gradient: float | None = None  # see bias.py
+    bias_effect: float | None = None
 
 
 def count(network: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
