@@ -1,6 +1,7 @@
 """The report: complete, escaped, and a page that works alone in a browser."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -12,14 +13,25 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import check_claims
 import plot_final_accuracy
 import plot_test_accuracy
 import render_report
+from normres.claims import exercise_claims
 from normres.errors import InputError
 from normres.files import seal, write_text
 from normres.gallery import ENTRIES
 from normres.svg import embed_svg
-from report_pages import ENVIRONMENT, HOSTILE, change, draw, render, words, write_inputs
+from report_pages import (
+    ENVIRONMENT,
+    HOSTILE,
+    change,
+    draw,
+    render,
+    table_options,
+    words,
+    write_inputs,
+)
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +261,47 @@ def test_broken_figures_are_named(tmp_path: Path, text: str | None) -> None:
         path.write_text(text)
     with pytest.raises(InputError, match=r"broken\.svg"):
         embed_svg(path, "f1-")
+
+
+def test_claims_are_counted_and_transfers_are_apart(page: str) -> None:
+    section = page[page.index('<h2 id="claims"') : page.index('<h2 id="costs"')]
+    decided, folded = section.split("<details>")
+    text = words(f"<body>{decided}")
+    assert (
+        "Of 38 claims of the exercise's write-up: 1 supported , 8 refuted , 29 not measured" in text
+    )
+    assert "transfer" not in text and decided.count("<tr id=") == 9
+    assert "VGG11 has about as many parameters as ResNet." in text
+    assert "26.02 (exact), claimed 0.8 to 1.25: does not hold" in text
+    text = words(f"<body>{folded}")
+    assert folded.count("<tr id=") == 29 and "transfer:" in text
+    assert "snakemake --cores all --config study=normalization" in text
+    assert "This study, unless said otherwise: synthetic digits (8x8) instead of cifar10;" in text
+    assert "contradicts: ConvNet starts with the highest loss. (not measured)" in text
+    assert "it needs epoch 30; the study has 5" in text
+
+
+def test_a_users_claims_come_first_and_are_escaped(small: Path) -> None:
+    claims = small / "mine.json"
+    mine = {"id": "mine", "statement": HOSTILE, "design": {}, "own": True}
+    others = [
+        mine | {"test": "params(resnet/batch) > 1", "figure": "test_accuracy"},
+        mine | {"id": "more", "test": "params(resnet/batch) < 1", "contradicts": ["mine"]},
+    ]
+    claims.write_text(json.dumps([*exercise_claims(), *others]))
+    options = table_options(small, "curves", "complexity", "timing")
+    names = ("study", "dataset")
+    options += [part for name in names for part in (f"--{name}", str(small / f"{name}.json"))]
+    out = small / "claims.csv"
+    check_claims.main([*options, "--claims", str(claims), "--out", str(out)])
+    page = render(small, [draw(small, plot_test_accuracy, "test_accuracy")])
+    section = page[page.index('<h2 id="claims"') : page.index('<h2 id="costs"')]
+    text = words(f"<body>{section}")
+    assert "Of 2 claims of your own: 1 supported , 1 refuted ." in text
+    assert text.index("Your own") < text.index("not measured by this study")
+    assert "&lt;script&gt;alert(1)" in section and "<script>" not in section
+    assert 'href="#figure-1"' in section
+    assert text.count('contradicts: <script>alert(1)</script> & "x"') == 2
 
 
 # ---- In a browser ----

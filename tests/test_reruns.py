@@ -349,7 +349,7 @@ def test_the_claims_of_the_documentation_are_checked(project):
     assert len(rows) == 40
     assert rows["convnet-larger"]["verdict"] == "supported"
     assert rows["convnet-larger"]["evidence"] == (
-        "parameters of convnet/none over resnet/none: 2.269 (exact), claimed > 2: holds"
+        "parameters of convnet/none over resnet/none: 2.269 (exact), claimed above 2: holds"
     )
     assert rows["batch-norm-helps"]["verdict"] in ("supported", "refuted", "undecided")
     for run in ("convnet/none/seed0", "resnet/batch/seed1"):

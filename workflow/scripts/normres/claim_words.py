@@ -29,6 +29,7 @@ from normres.expressions import (
 
 MOST_PARTS = 4
 JOINED = {"+": "plus", "-": "minus", "*": "times", "/": "over"}
+COMPARED = {"<": "below", "<=": "at most", ">": "above", ">=": "at least"}
 MARKS = {SUPPORTED: "holds", REFUTED: "does not hold", UNDECIDED: "open"}
 
 
@@ -118,14 +119,14 @@ def _unit(part: Part) -> str:
 
 
 def claimed_words(part: Part) -> str:
-    """What a part claims of its value: "> 0", "91.5 to 93.5", "within 1 of 0"."""
+    """What a part claims of its value: "above 0", "91.5 to 93.5", "between -1 and 1"."""
     node = part.node
     if isinstance(node, Inside):
         return f"{number_words(part.low)} to {number_words(part.high)}"
     if isinstance(node, Equivalent):
         return f"between -{number_words(part.high)} and {number_words(part.high)}"
     bound = part.low if math.isfinite(part.low) else part.high
-    return f"{node.operator} {number_words(bound)}"
+    return f"{COMPARED[node.operator]} {number_words(bound)}"
 
 
 def part_words(part: Part, last: int, refuted: bool) -> str:
@@ -153,6 +154,7 @@ def evidence(weighed: Part | Group, last: int) -> str:
     refuted = holm_refuted(members)
     order = sorted(range(len(members)), key=lambda i: (i not in refuted, members[i].supported()))
     told = [_member_words(members[i], last, i in refuted) for i in order[:MOST_PARTS]]
+    told = list(dict.fromkeys(told))
     rest = order[MOST_PARTS:]
     if rest:
         held = sum(members[i].supported() for i in rest)
@@ -165,8 +167,10 @@ def _member_words(member: Part | Group, last: int, refuted: bool) -> str:
     if isinstance(member, Part):
         return part_words(member, last, refuted)
     if not member.every and member.supported():
-        chosen = next((part for part in member.parts if part.supported()), None)
-        if chosen:
-            return _member_words(chosen, last, False)
+        held = sorted(
+            (part for part in member.parts if part.supported()), key=lambda p: not p.exact
+        )
+        if held:
+            return _member_words(held[0], last, False)
     joined = " and " if member.every else " or "
     return joined.join(_member_words(part, last, part.refuted()) for part in member.parts)

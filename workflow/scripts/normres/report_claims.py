@@ -1,6 +1,7 @@
 """The claims of a study as its report shows them: what was decided, what is not measured here."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def claims_section(table: pd.DataFrame, figures: Mapping[str, str]) -> dict[str,
     """What the template shows of claims.csv; `figures` gives a figure's anchor by its name.
 
     `decided`: by section, the claims with a verdict, those that contradict each other side by side.
-    `open`: by the command that measures them, the others, with their transfers.
+    `open`: by the command that measures them, the others, with their transfers, and in what most of
+    these differ.
     """
     rows = {row["id"]: _row(row, figures) for row in table.to_dict("records")}
     for row in rows.values():
@@ -45,7 +47,10 @@ def claims_section(table: pd.DataFrame, figures: Mapping[str, str]) -> dict[str,
         "counts": _counts(others),
         "own_counts": _counts(ours),
         "decided": decided,
-        "open": waiting,
+        "open": {
+            command: {"rows": group, "differs": _usual(row["transfer_from"] for row in group)}
+            for command, group in waiting.items()
+        },
         "transfers": sum(bool(row["transfer_verdict"]) for row in placed),
         "marks": MARKS,
     }
@@ -70,6 +75,12 @@ def _side_by_side(rows: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
             if same or member is row:
                 placed.setdefault(member["id"], member)
     return list(placed.values())
+
+
+def _usual(texts: Iterable[str]) -> str:
+    """The most frequent text that is not empty, which the page says once for its group."""
+    found = Counter(filter(None, texts))
+    return found.most_common(1)[0][0] if found else ""
 
 
 def _counts(rows: list[dict[str, Any]]) -> dict[str, int]:
