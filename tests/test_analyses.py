@@ -21,9 +21,11 @@ import measure_calibration
 from normres.analyses import ANALYSES
 from normres.calibration import calibrate, expected_calibration_error, fit_temperature, halves
 from normres.components import crossed_components
+from normres.config import read_config
 from normres.fingerprint import SCRIPTS
 from normres.history import COLUMNS, write_history
 from normres.images import open_images
+from normres.pipeline import Pipeline
 from normres.predictions import read_predictions
 from normres.tables import axis_text, read_study, write_table
 from synthetic import aggregate, write_predictions, write_study
@@ -203,6 +205,34 @@ def test_equivalence_is_the_paired_tost(tmp_path):
     gains = table[table["changed"] == "norm"]
     assert gains["difference_mean"].to_numpy() == pytest.approx(0.2, abs=0.005)
     assert not gains["equivalent"].any()
+
+
+def test_a_learning_rate_at_which_a_run_diverged_is_not_chosen(tmp_path):
+    runs = {
+        ("resnet", "none", (rate,), seed): {
+            "validation_accuracy": rate + seed / 100,
+            "test_accuracy": rate,
+        }
+        for rate in (0.1, 0.2, 0.3)
+        for seed in range(3)
+    }
+    del runs["resnet", "none", (0.3,), 0]
+    axes = {"learning_rate": (0.1, 0.2, 0.3)}
+    table = make_table(choose_learning_rates, tmp_path, axes, runs).set_index("learning_rate")
+    assert table["chosen"].tolist() == table["common"].tolist() == [False, True, False]
+    assert table["n"].tolist() == [3, 3, 2]
+
+
+def test_a_study_has_the_tables_that_it_asks_for():
+    study = {"dataset": "digits", "models": ["resnet"], "norms": ["none"], "seeds": [0]}
+    study |= {"epochs": 1, "depth": [1, 2]}
+    plain, asking = (
+        Pipeline(read_config({"study": "s", "studies": {"s": study | more}}))
+        for more in ({}, {"analyses": ["depths", "norm_cost"]})
+    )
+    added = set(asking.deliverables(None)) - set(plain.deliverables(None))
+    assert added == {"results/s/depths.csv", "results/s/norm_cost.csv"}
+    assert asking.definition("s") == plain.definition("s")  # nothing else is made anew for it
 
 
 # Variance components ---------------------------------------------------------------------------

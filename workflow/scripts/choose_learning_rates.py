@@ -5,7 +5,8 @@
         --data results/data/cifar10 --out results/learning-rate/learning_rates.csv
 
 A row a configuration. `chosen`: the rate with the highest mean accuracy on the held-out images
-after the last epoch, for this model, norm and the other axes; `seeds_best`: for how many seeds it
+after the last epoch, for this model, norm and the other axes, among those at which no more runs
+diverged than at others; `seeds_best`: for how many seeds it
 is the best one. `common`: the best rate where all norms have to share one. `gain`: test accuracy of
 the chosen rate minus that of this row, paired over seeds, which share initial weights and order.
 """
@@ -35,6 +36,15 @@ def by_rate(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     return runs.pivot_table(index="seed", columns=RATE, values=column, sort=False, dropna=False)
 
 
+def mean_scores(validation: pd.DataFrame) -> pd.Series:
+    """The mean of each rate (`by_rate`) that has as many complete runs as any other.
+
+    What is left where others diverged is no fair sample: such a rate is not chosen.
+    """
+    complete = validation.notna().sum()
+    return validation.loc[:, complete == complete.max()].mean()
+
+
 def best(scores: pd.Series) -> str:
     """The rate with the highest mean; of equal ones the smaller one."""
     ordered = scores.loc[sorted(scores.index, key=float)]
@@ -49,7 +59,8 @@ def common_rates(inputs: Inputs) -> dict[tuple[Any, ...], str]:
     by = key_columns(inputs.study, without=("norm", RATE))
     found = {}
     for cells, members in groups(inputs.runs, by):
-        means = members.pivot_table(index="norm", columns=RATE, values=VALIDATION)
+        of_norms = groups(members, ["norm"])
+        means = pd.DataFrame([mean_scores(by_rate(runs, VALIDATION)) for _, runs in of_norms])
         complete = means.dropna(axis="columns")
         if not complete.empty:
             found[tuple(map(str, cells.values()))] = best(complete.mean())
@@ -62,7 +73,7 @@ def rows(inputs: Inputs) -> list[dict[str, Any]]:
     common, found = common_rates(inputs), []
     for cells, members in groups(inputs.runs, key):
         validation, test = by_rate(members, VALIDATION), by_rate(members, TEST)
-        chosen = best(validation.mean())
+        chosen = best(mean_scores(validation))
         winners = validation.dropna(how="all").apply(best, axis="columns")
         shared = common.get(tuple(str(value) for name, value in cells.items() if name != "norm"))
         for rate in validation.columns:
