@@ -89,14 +89,3 @@ def test_float32_is_not_tf32():
     a, b = (torch.randn(512, 512, device="cuda") for _ in range(2))
     error = (a @ b).double() - a.double() @ b.double()
     assert float(error.abs().max() / (a.double() @ b.double()).abs().max()) < 1e-5
-
-
-def test_the_energy_of_a_step_is_counted_or_a_reason_is_given(digits_folder):
-    measured = Measurement(small_run(), str(digits_folder), "cuda", None)
-    measured.warm_up()
-    measured.prepare()
-    joules = measured.repeat()["step_joules"]
-    if measured.meter is None:
-        assert joules is None and measured.energy_source.startswith("not measured: ")
-    else:
-        assert 0 < joules < 1000 * measured.meter.least_seconds  # of a GPU that takes under 1 kW

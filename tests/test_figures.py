@@ -1,50 +1,67 @@
-"""Each figure of five studies: its four files, what they show against the tables, same bytes."""
+"""Figures of synthetic studies: their files, what they show against the tables, same bytes."""
 
 import functools
+import importlib
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 
-import plot_final_accuracy
-import plot_generalization_gap
+import evaluate_predictions
+import plot_accuracy_by_time
 import plot_parameters_vs_macs
-import plot_test_accuracy
-import plot_training_loss
+import plot_pareto
 import synthetic
 from normres import figures
 from normres.errors import InputError
 from normres.figures import MODEL_COLOURS, NORM_COLOURS, Look, luminance, spread, text_width, wrap
+from normres.findings import extreme_words
+from normres.gallery import ENTRIES, EVERY_FIGURE_READS, FORMATS, Entry
 from normres.tables import configurations, read_cells, read_study, read_table
 
-FIGURES = {
-    "test_accuracy": plot_test_accuracy.main,
-    "training_loss_by_epoch": lambda argv: plot_training_loss.main(["--against", "epoch", *argv]),
-    "training_loss_by_time": lambda argv: plot_training_loss.main(["--against", "time", *argv]),
-    "generalization_gap": plot_generalization_gap.main,
-    "parameters_vs_macs": plot_parameters_vs_macs.main,
-    "final_accuracy": plot_final_accuracy.main,
-}
 CURVES = {
     "test_accuracy": ("test_accuracy", 100),
     "training_loss_by_epoch": ("train_loss", 1),
     "training_loss_by_time": ("train_loss", 1),
     "generalization_gap": ("gap", 100),
 }
+BY_AXIS = "final_accuracy_by_batch_size"
+SEVERAL = ("quickstart", "batch-size", "single")  # networks and norms, an axis, one run
+# Figures whose drawing does not depend on what all others draw are drawn of fewer studies.
+DRAWN = [
+    (name, study)
+    for name in ENTRIES
+    for study in synthetic.STUDIES
+    if name in CURVES or study in SEVERAL
+] + [(BY_AXIS, "batch-size")]
 
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
     root = tmp_path_factory.mktemp("studies")
     return {
-        name: synthetic.aggregate(synthetic.write_study(root / name, name))
+        name: predicted(synthetic.aggregate(synthetic.write_study(root / name, name)))
         for name in synthetic.STUDIES
     }
 
 
+def predicted(files):
+    """Add the predictions of a study's complete runs, and their tables; return all files."""
+    folder = files["study"].parent
+    dataset = synthetic.write_predictions(files["study"]) / "dataset.json"
+    options = f"--study {files['study']} --runs {files['runs']} --dataset {dataset} --out {folder}"
+    evaluate_predictions.main(options.split())
+    tables = {name: folder / f"{name}.csv" for name in ("classes", "confusion", "hardest_images")}
+    return {**files, **tables, "dataset": dataset}
+
+
 def plot(name, files, folder="figures"):
     prefix = files["study"].parent / folder / name
-    FIGURES[name]([f"--{option}={path}" for option, path in {**files, "out": prefix}.items()])
+    entry = ENTRIES.get(name, Entry("plot_final_accuracy_by_axis", "--axis batch_size"))
+    options = {key: files[key] for key in ("study", *EVERY_FIGURE_READS, *entry.tables)}
+    arguments = [f"--{option}={path}" for option, path in {**options, "out": prefix}.items()]
+    importlib.import_module(entry.command).main(entry.arguments.split() + arguments)
     return prefix
 
 
@@ -58,12 +75,11 @@ def shown(prefix, study):
     return read_table(f"{prefix}.csv", read_study(study))
 
 
-@pytest.mark.parametrize("study", synthetic.STUDIES)
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_is_four_files_and_not_blank(name, study, plotted):
+@pytest.mark.parametrize("name, study", DRAWN)
+def test_a_figure_is_its_files_and_not_blank(name, study, plotted):
     prefix = plotted(name, study)
     written = {path.name for path in prefix.parent.glob(f"{name}.*")}
-    assert written == {f"{name}.{kind}" for kind in ("png", "svg", "pdf", "csv")}
+    assert written == {f"{name}.{kind}" for kind in FORMATS}
     image = matplotlib.image.imread(f"{prefix}.png")[..., :3]
     assert image.shape[1] > 600
     ink = (image < 0.9).any(axis=2)
@@ -143,20 +159,114 @@ def test_parameters_vs_macs_shows_costs_and_accuracy(plotted):
     assert [set(spot["model"]) for spot in spots] == [{"resnet"}, {"convnet"}, {"vgg11"}]
 
 
-@pytest.mark.parametrize("name", ["test_accuracy", "parameters_vs_macs", "final_accuracy"])
+def test_ranks_and_ranges_are_those_of_the_summary(studies, plotted):
+    files = studies["quickstart"]
+    summary = read_table(files["summary"], read_study(files["study"])).set_index("configuration")
+    ranked = shown(plotted("ranking", "quickstart"), files["study"]).set_index("configuration")
+    assert ranked["mean"].is_monotonic_decreasing
+    np.testing.assert_allclose(ranked["low"], 100 * summary["test_accuracy_low"][ranked.index])
+    assert (ranked["rank_low"] <= ranked["rank"]).all()
+    spread = shown(plotted("seed_spread", "quickstart"), files["study"])
+    assert len(spread) == 25
+    means = spread.groupby("configuration", observed=True)["from_mean"].mean()
+    np.testing.assert_allclose(means, 0, atol=1e-9)
+
+
+def test_who_leads_at_a_time_has_the_highest_mean_of_the_epochs_until_then(studies, plotted):
+    files = studies["quickstart"]
+    drawn = shown(plotted("accuracy_by_time", "quickstart"), files["study"])
+    means, leaders = drawn[drawn["series"] == "mean"], drawn[drawn["series"] == "leader"]
+    assert leaders["at_seconds"].tolist() == [2, 5, 10, 20]
+    for _, leader in leaders.iterrows():
+        until = means[means["seconds"] <= leader["at_seconds"]]
+        last = until.groupby("configuration", observed=True)["epoch"].idxmax()
+        assert leader["value"] == means.loc[last, "value"].max()
+    said = plotted("accuracy_by_time", "quickstart").with_suffix(".txt").read_text()
+    assert "after 10 s convnet, batch norm, " in said and said.count("n = ") == len(leaders)
+
+
+def test_times_to_mark_are_those_within_training():
+    choose = plot_accuracy_by_time.choose_times
+    assert list(choose(pd.Series([4.0, 700.0]))) == [10, 60, 600]
+    assert list(choose(pd.Series([0.3, 3.0]))) == [0.5, 1, 2]
+
+
+def test_the_front_holds_what_no_other_beats_in_both():
+    cost, accuracy = pd.Series([1, 2, 2, 3, 4, None]), pd.Series([5, 7, 6, 7, 9, 9])
+    assert plot_pareto.on_front(cost, accuracy).tolist() == [True, True, False, False, True, False]
+
+
+def test_accuracy_against_an_axis_has_every_mean_and_seed(studies, plotted):
+    files = studies["batch-size"]
+    drawn = shown(plotted(BY_AXIS, "batch-size"), files["study"])
+    summary = read_table(files["summary"], read_study(files["study"]))
+    means = drawn[drawn["series"] == "mean"]
+    np.testing.assert_allclose(means["value"], 100 * summary["test_accuracy_mean"])
+    np.testing.assert_allclose(means["high"], 100 * summary["test_accuracy_high"])
+    assert (drawn["series"] == "seed").sum() == 8
+
+
+def test_an_axis_that_is_none_of_numbers_is_refused(studies):
+    with pytest.raises(InputError, match="not an axis of numbers of study 'single'; it has: none"):
+        plot(BY_AXIS, studies["single"])
+
+
+def test_classes_confusions_and_hard_images_are_those_of_the_tables(studies, plotted):
+    files = studies["quickstart"]
+    classes = shown(plotted("class_accuracy", "quickstart"), files["study"])
+    table = read_table(files["classes"], read_study(files["study"]))
+    assert len(classes) == len(table) == 90
+    np.testing.assert_allclose(classes["mean"], 100 * table["mean"])
+    confusion = shown(plotted("confusion", "quickstart"), files["study"])
+    assert set(confusion["configuration"]) == {"resnet/batch"}  # the highest mean
+    assert len(confusion) == 100
+    hardest = read_cells(f"{plotted('hardest_images', 'quickstart')}.csv", {})
+    assert hardest.equals(read_cells(files["hardest_images"], {}).head(24))
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if name != "training_loss_by_time"])
+def test_a_finding_gives_each_number_its_n(name, plotted):
+    said = plotted(name, "quickstart").with_suffix(".txt").read_text()
+    assert "n = " in said or "(exact" in said
+    assert said.count("[") == said.count("]") == said.count("], n = ")
+    assert plotted(name, "single").with_suffix(".txt").read_text().count("[") <= 5
+
+
+def test_findings_order_only_what_intervals_order():
+    columns = ["model", "norm", "n", "x_mean", "x_low", "x_high"]
+
+    def say(*rows, **options):
+        table = pd.DataFrame(rows, columns=columns)
+        return extreme_words(table, {"axes": {}}, "x_mean", "Highest", **options)
+
+    a, b = ("a", "none", 3, 2.0, 1.5, 2.5), ("b", "batch", 3, 4.0, 3.5, 4.5)
+    assert say(a, b) == (
+        "Highest: b, batch norm, 4.0 [3.5 to 4.5], n = 3; next: a, no norm, 2.0 [1.5 to 2.5], "
+        "n = 3. Their 95 % intervals do not overlap."
+    )
+    assert say(a, b, largest=False).startswith("Highest: a, no norm")
+    assert "overlap, so nothing is said" in say(a, (*b[:4], 2.2, 5.8))
+    assert "Without both intervals nothing is said" in say(a, ("b", "batch", 1, 4.0, None, None))
+    assert say((*a[:2], 0, None, None, None)) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["test_accuracy", "parameters_vs_macs", "final_accuracy", "hardest_images", "pareto"]
+)
 def test_the_same_data_give_the_same_bytes(name, studies, plotted):
     first = plotted(name, "quickstart")
     second = plot(name, studies["quickstart"], "second")
-    for kind in ("png", "svg", "pdf", "csv"):
+    for kind in FORMATS:
         one, two = (path.with_name(f"{name}.{kind}").read_bytes() for path in (first, second))
         assert one == two, kind
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", ENTRIES)
 def test_a_figure_without_any_complete_run_says_so(name, tmp_path, monkeypatch):
     monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
     status = {"resnet/none/seed0": "missing"}
     files = synthetic.aggregate(synthetic.write_study(tmp_path, "single", status=status))
+    files = predicted(files) if ENTRIES[name].tables else files
     text = plot(name, files).with_name(f"{name}.svg").read_text()
     assert "no complete run" in text
     assert "1 of 1 runs missing: resnet/none/seed0 (failed)" in text

@@ -46,7 +46,7 @@ def test_the_rules_ask_for_a_studys_own_figures(several_norms):
     studies = {"a": TINY, "b": ONE_NORM}
     pipeline = Pipeline(read_config({"study": ["a", "b"], "studies": studies}))
     drawn = {name: len(pipeline.figure_files(name)) for name in studies}
-    assert drawn == {"a": 4 * len(gallery.figures(expand("a", TINY))), "b": drawn["a"] - 4}
+    assert drawn == {"a": 5 * len(gallery.figures(expand("a", TINY))), "b": drawn["a"] - 5}
     wildcards = SimpleNamespace(study="a", figure="norms")
     assert pipeline.drawings(wildcards)[-1] == "results/a/figures/norms.svg"
     assert pipeline.figure_command(wildcards) == "plot_norms --by norm"

@@ -75,8 +75,10 @@ def test_report_has_every_part(page: str) -> None:
     for part in (
         "18, of 6 configurations",
         "1,297 training and 500 test images, 10 classes, 32 \N{MULTIPLICATION SIGN} 32 pixels",
-        "Figure 1. Test accuracy by epoch",
-        "Figure 2. Test accuracy after the last epoch",
+        "Figure 1. Highest mean test accuracy: resnet, group norm, ",
+        "], n = 2; next: vgg11, group norm, ",
+        "Test accuracy by epoch, a panel a norm",
+        "Test accuracy after the last epoch of every",
         "n = 3 seeds a configuration, except vgg11, no norm (n = 2); resnet, group norm (n = 2)",
         "million, 1 MAC = 1 multiply-add",
         "162.37",  # ResNet's MACs in millions

@@ -172,7 +172,7 @@ rule plot_figure:
         summary="results/{study}/summary.csv",
         runs="results/{study}/runs.csv",
     output:
-        multiext("results/{study}/figures/{figure}", ".png", ".pdf", ".csv"),
+        multiext("results/{study}/figures/{figure}", ".png", ".pdf", ".csv", ".txt"),
         svg=report(
             "results/{study}/figures/{figure}.svg",
             caption="../report/figure.rst",

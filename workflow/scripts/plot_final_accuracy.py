@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from normres import figures
 from normres.errors import run_command
 from normres.figures import Look
+from normres.findings import extreme_words
 from normres.tables import axes_label, configuration_columns, norm_title
 from normres.wording import interval_words, lost_runs
 
@@ -26,8 +27,11 @@ HEADER = "mean, % [95 % interval]"
 ACCURACY = [f"test_accuracy_{part}" for part in ("mean", "low", "high")]
 
 
-def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame]:
-    """Draw the figure; return it and the rows it shows: series "mean", "reported", "seed", in %."""
+def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
+    """Draw the figure; return it, the rows it shows and its finding.
+
+    The rows, in %, are of the series "mean", "reported" and "seed".
+    """
     study = tables.study
     summary = tables.summary.set_index("configuration", drop=False).loc[tables.configurations.index]
     drawn = drawn_rows(summary, tables.runs, study)
@@ -73,7 +77,10 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame]:
     for height, look, name in zip(heights, looks(summary, study), summary.index, strict=True):
         draw_row(axes, height, drawn[drawn["configuration"] == name], look)
     write_margins(axes, heights, summary, (names, results, lost), widths)
-    return figure, drawn
+    finding = extreme_words(
+        summary, study, "test_accuracy_mean", "Highest mean test accuracy", scale=100, unit="%"
+    )
+    return figure, drawn, finding
 
 
 def drawn_rows(summary: pd.DataFrame, runs: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ Norms hardly change a network's cost, so configurations that share a spot stand 
 and a list beside the panel names them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from normres import figures
 from normres.errors import run_command
+from normres.findings import estimate_words
+from normres.report_tables import configuration_label
 from normres.tables import axes_label, configuration_columns
 from normres.wording import interval_words
 
@@ -30,8 +33,8 @@ STEP = 9.5  # points between the lines of the list
 COLOURS = "viridis"  # rises evenly in lightness: readable in grey and with colour blindness
 
 
-def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame]:
-    """Draw the figure; return it and the rows it shows (accuracy in %, costs in millions)."""
+def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
+    """Draw the figure; return it, the rows it shows (%, costs in millions) and its finding."""
     study = tables.study
     columns = configuration_columns(study)
     drawn = tables.summary[[*columns, "configuration", "n"]].assign(
@@ -72,7 +75,25 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame]:
     draw_listing(axes, spots, lines, scale, markers)
     if accuracy.nunique() > 1:
         draw_scale(axes, scale)
-    return figure, drawn
+    return figure, drawn, cost_words(drawn, study)
+
+
+def cost_words(drawn: pd.DataFrame, study: Mapping[str, Any]) -> str:
+    """The cheapest network by each cost, and how accurate it is."""
+    sentences = []
+    for column, words in (("parameters_million", "parameters"), ("macs_million", "MACs")):
+        if drawn.empty or drawn[column].nunique() == 1:
+            continue
+        row = drawn.loc[drawn[column].idxmin()]
+        accuracy = "no complete run"
+        if row["n"]:
+            accuracy = estimate_words(row, "test_accuracy_mean", unit="% test accuracy")
+        name, most = configuration_label(row, study), drawn[column].max()
+        sentences.append(
+            f"Fewest {words}, {row[column]:,.3g} of up to {most:,.3g} million (exact): {name}, "
+            f"{accuracy}."
+        )
+    return " ".join(sentences)
 
 
 def find_spots(drawn: pd.DataFrame) -> list[pd.DataFrame]:

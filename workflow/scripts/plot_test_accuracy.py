@@ -12,18 +12,28 @@ from matplotlib.figure import Figure
 from normres import figures
 from normres.curves import Quantity, draw_curves
 from normres.errors import run_command
+from normres.findings import extreme_words
 
 QUANTITY = Quantity("test_accuracy", "test accuracy (%)", scale=100, bounds=(0, 100), zoom=True)
 
 
-def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame]:
-    """Draw the figure; return it and the rows it shows."""
+def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
+    """Draw the figure; return it, the rows it shows and its finding."""
     question = figures.ask(
         tables.study,
         "Which {subject} end{s} highest, and how soon?",
         "How accurate does the network get, and how soon?",
     )
-    return draw_curves(tables, QUANTITY, question, note="Epoch 0: before training.")
+    figure, drawn = draw_curves(tables, QUANTITY, question, note="Epoch 0: before training.")
+    finding = extreme_words(
+        tables.summary,
+        tables.study,
+        "test_accuracy_mean",
+        "Highest mean test accuracy",
+        scale=100,
+        unit="%",
+    )
+    return figure, drawn, finding
 
 
 def main(argv: list[str] | None = None) -> int | None:

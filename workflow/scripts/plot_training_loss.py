@@ -12,15 +12,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from normres import figures
-from normres.curves import Quantity, draw_curves
+from normres.curves import Quantity, draw_curves, time_note
 from normres.errors import run_command
-from normres.tables import timing_repeats, untimed_configurations
+from normres.findings import extreme_words
 
 QUANTITY = Quantity("train_loss", "training loss (nats per image)", format="{:#.2g}", log=True)
 
 
-def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame]:
-    """Draw the figure against "epoch" or "time"; return it and the rows it shows."""
+def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, str]:
+    """Draw the figure against "epoch" or "time"; return it, the rows it shows and its finding."""
     best, much = ("fewest epochs", "many epochs") if against == "epoch" else ("least time", "long")
     question = figures.ask(
         tables.study,
@@ -30,21 +30,12 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame]:
     note = "Loss: running mean over an epoch, drawn at its end."
     if against == "time":
         note += f" {time_note(tables)}"
-    return draw_curves(tables, QUANTITY, question, against, note)
-
-
-def time_note(tables: figures.Tables) -> str:
-    """Where the times come from, and which configurations have none."""
-    summary, note = tables.summary, ""
-    if repeats := timing_repeats(summary):
-        devices = sorted(summary["timing_device"].dropna().unique())
-        note = (
-            "Time: epochs times the seconds of an epoch (training alone, without evaluation), "
-            f"measured with nothing else on the device ({', '.join(devices)}); median of "
-            f"{repeats} repeats (timing.csv)."
-        )
-    untimed = untimed_configurations(summary, tables.study)
-    return f"{note} {untimed}.".strip() if untimed else note
+    figure, drawn = draw_curves(tables, QUANTITY, question, against, note)
+    says = "Lowest mean training loss of the last epoch"
+    finding = extreme_words(
+        tables.summary, tables.study, "train_loss_mean", says, largest=False, unit="nats", digits=4
+    )
+    return figure, drawn, finding
 
 
 def main(argv: list[str] | None = None) -> int | None:

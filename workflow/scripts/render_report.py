@@ -229,10 +229,12 @@ def figure_entry(
     """A figure as the template shows it; its links are relative to the report's folder."""
     place = Path(os.path.relpath(path, folder)).as_posix()
     caption = templates.get_template("figure.rst")
+    finding = path.with_suffix(".txt")
     return {
         "title": path.stem.replace("_", " ").replace("macs", "MACs"),
         "svg": embed_svg(path, f"f{number}-"),
         "caption": caption.render(snakemake={"wildcards": {"figure": path.stem}}).strip(),
+        "finding": finding.read_text(encoding="utf-8").strip() if finding.exists() else "",
         "links": {kind: quote(f"{place.removesuffix('.svg')}.{kind}") for kind in FORMATS},
     }
 

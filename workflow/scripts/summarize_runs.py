@@ -24,6 +24,7 @@ import pandas as pd
 from normres.errors import InputError, run_command
 from normres.files import write_text
 from normres.inference import sampling_interval
+from normres.ranking import rank_intervals
 from normres.statistics import mean_estimates, median_estimates
 from normres.tables import (
     absent_runs,
@@ -121,6 +122,9 @@ def summary(
         spread = complete.groupby("configuration", observed=True)[metric]
         spread = spread.agg(["median", "min", "max"]).reindex(table.index)
         table[[f"{metric}_{statistic}" for statistic in spread]] = spread.to_numpy()
+    moments = (table[f"test_accuracy_{part}"].to_numpy() for part in ("mean", "sd"))
+    ranks = rank_intervals(*moments, table["n"].to_numpy()).set_index(table.index)
+    table[[f"test_accuracy_{name}" for name in ranks]] = ranks.astype("Int64")
     table = with_sampling(table, complete)
     table = with_predictions(with_reported(table, study), complete)
     table = with_costs(table.reset_index(drop=True), complexity, study)

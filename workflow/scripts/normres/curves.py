@@ -11,11 +11,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from normres import figures
 from normres.figures import DASHES, MARKERS, Look, Tables
-from normres.tables import axes_label, configuration_columns, norm_title
+from normres.tables import (
+    axes_label,
+    configuration_columns,
+    norm_title,
+    timing_repeats,
+    untimed_configurations,
+)
 
 GHOST = "#C4C4C4"
 ZOOM = (0.38, 0.13, 0.6, 0.4)  # left, bottom, width and height in a panel, as shares of it
@@ -45,14 +58,26 @@ class Panel:
 
 
 def draw_curves(
-    tables: Tables, quantity: Quantity, question: str, against: str = "epoch", note: str = ""
+    tables: Tables,
+    quantity: Quantity,
+    question: str,
+    against: str = "epoch",
+    note: str = "",
+    times: Mapping[float, str] | None = None,
+    rings: pd.DataFrame | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw a quantity against "epoch" or "time"; return the figure and the rows it shows."""
+    """Draw a quantity against "epoch" or "time"; return the figure and the rows it shows.
+
+    times: ticks of a logarithmic axis of time: their seconds and names. rings: rows of bands.csv to
+    mark; they are shown, too.
+    """
     study = tables.study
     panels = arrange(tables.configurations, study)
     drawn = drawn_rows(tables, quantity)
     if against == "time":
         drawn = drawn[drawn["seconds"].notna()]
+    if times is not None:
+        drawn = drawn[drawn["seconds"] > 0]
     longest = drawn["seconds"].max()
     unit, unit_name = next((unit, name) for most, unit, name in UNITS if not longest > most)
     drawn["x"] = drawn["epoch"] if against == "epoch" else drawn["seconds"] / unit
@@ -74,6 +99,9 @@ def draw_curves(
     )
     x_label = "epoch" if against == "epoch" else f"training time ({unit_name})"
     finish_axes(axes, len(panels), drawn, quantity, x_label)
+    if times is not None:
+        for place in axes.flat:
+            scale_time(place, drawn["x"], {time / unit: name for time, name in times.items()})
     zoom = zoomed(drawn, axes[0, 0]) if quantity.zoom else None
     for place, panel in zip(axes.flat, panels, strict=False):
         if len(panels) > 1:
@@ -85,7 +113,40 @@ def draw_curves(
             draw_zoom(place, panel, zoom)
         labels = [(*ends[name], look) for name, (_, look) in panel.lines.items() if ends[name][2]]
         figures.label_ends(place, labels)
+    if rings is not None:
+        rings = ring_rows(rings, drawn, quantity, unit)
+        draw_rings(axes, panels, rings)
+        drawn = pd.concat([drawn, rings])
     return figure, drawn.drop(columns="x")
+
+
+def scale_time(place: Axes, x: pd.Series, ticks: Mapping[float, str]) -> None:
+    """Make the x axis logarithmic, from the first epoch to the last, with named ticks."""
+    place.set_xscale("log")
+    place.set_xlim(*(x.min() / 1.1, x.max()) if len(x) else (min(ticks), max(ticks)))
+    place.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: ticks.get(value, "")))
+    place.xaxis.set_minor_locator(NullLocator())
+    if place.get_xlabel():
+        place.set_xlabel("training time")
+
+
+def ring_rows(
+    rings: pd.DataFrame, drawn: pd.DataFrame, quantity: Quantity, unit: float
+) -> pd.DataFrame:
+    """Rows of bands.csv as a figure draws them, with the columns of `drawn` and their own."""
+    rows = rings.rename(columns={"mean": "value"}).assign(x=rings["seconds"] / unit, status="ok")
+    rows[["value", "low", "high"]] *= quantity.scale
+    own = [column for column in rings if column not in ("mean", "sd", "metric", *drawn)]
+    return rows[[column for column in drawn if column in rows] + own]
+
+
+def draw_rings(axes: np.ndarray, panels: list[Panel], rings: pd.DataFrame) -> None:
+    """Draw a ring around each of the points, in the panel where its line is."""
+    for place, panel in zip(axes.flat, panels, strict=False):
+        rows = rings[rings["configuration"].isin(list(panel.lines))]
+        style = {"mfc": "none", "mec": figures.INK, "mew": 0.9, "clip_on": False, "zorder": 6}
+        place.plot(rows["x"], rows["value"], "o", ms=7.5, **style)
 
 
 def column_count(panels: int, study: Mapping[str, Any]) -> int:
@@ -244,13 +305,19 @@ def draw_zoom(axes: Axes, panel: Panel, late: pd.DataFrame) -> None:
 def y_limits(drawn: pd.DataFrame, quantity: Quantity) -> tuple[float, float]:
     """Limits that hold all means and seeds; a wide interval of few seeds may run out of them."""
     values = drawn["value"][drawn["value"] > 0] if quantity.log else drawn["value"]
+    if quantity.log:
+        return (values.min() / 1.25, values.max() * 1.25) if len(values) else (0.1, 1.0)
+    return y_limits_of(values, quantity.bounds)
+
+
+def y_limits_of(values: pd.Series, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Limits of a linear axis around `values`, with some room, within `bounds`."""
+    values = values.dropna()
     if values.empty:
         return (0.1, 1.0)
     low, high = values.min(), values.max()
-    if quantity.log:
-        return low / 1.25, high * 1.25
     edge = 0.05 * (high - low) or 1.0
-    return max(low - edge, quantity.bounds[0]), min(high + edge, quantity.bounds[1])
+    return max(low - edge, bounds[0]), min(high + edge, bounds[1])
 
 
 def finish_axes(
@@ -300,3 +367,17 @@ def explain(tables: Tables, panels: list[Panel], note: str) -> str:
     if (tables.curves["status"] == "diverged").any():
         parts.append("Cross: where a run diverged (in no mean).")
     return " ".join([*parts, note]).strip()
+
+
+def time_note(tables: Tables) -> str:
+    """Where the times come from, and which configurations have none."""
+    summary, note = tables.summary, ""
+    if repeats := timing_repeats(summary):
+        devices = sorted(summary["timing_device"].dropna().unique())
+        note = (
+            "Time: epochs times the seconds of an epoch (training alone, without evaluation), "
+            f"measured with nothing else on the device ({', '.join(devices)}); median of "
+            f"{repeats} repeats (timing.csv)."
+        )
+    untimed = untimed_configurations(summary, tables.study)
+    return f"{note} {untimed}.".strip() if untimed else note

@@ -1,7 +1,7 @@
 """The style of all figures: page, colours, labels, the files a figure consists of.
 
-A figure's command is a `draw(tables)` that returns the figure and the table of what it drew;
-`render` does the rest. No figure computes a statistic: the tables have them.
+A figure's command is a `draw(tables)` that returns the figure, the table of what it drew and its
+finding in words; `render` does the rest. No figure computes a statistic: the tables have them.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from normres.figure_metadata import describe_origin, file_metadata
-from normres.files import replacing
+from normres.files import replacing, write_text
 from normres.tables import (
     absent_runs,
     configurations,
@@ -136,27 +136,37 @@ def parser(description: str, *tables: str) -> argparse.ArgumentParser:
 
 
 def render(
-    draw: Callable[[Tables], tuple[Figure, pd.DataFrame]], arguments: argparse.Namespace
+    draw: Callable[[Tables], tuple[Figure, pd.DataFrame, str]], arguments: argparse.Namespace
 ) -> None:
-    """Draw a figure from the tables named in `arguments` and write its four files."""
+    """Draw a figure from the tables named in `arguments` and write its files (see `save`).
+
+    `draw` returns the figure, the rows it shows and its finding: a sentence with n and intervals,
+    empty where there is nothing to say.
+    """
     study = read_study(arguments.study)
     names = ("bands", "curves", "summary", "runs")
     read = {name: read_table(getattr(arguments, name), study) for name in names}
     others = {name: read_table(getattr(arguments, name), study) for name in arguments.tables}
     with matplotlib.style.context(["default", STYLE]):
-        figure, drawn = draw(Tables(study, configurations(study), **read, others=others))
+        figure, drawn, finding = draw(Tables(study, configurations(study), **read, others=others))
         command = Path(inspect.getfile(getattr(draw, "func", draw))).stem
         origin = describe_origin(study, read["runs"], arguments.out.name, command)
-        save(figure, drawn, arguments.out, origin)
-    print(f"{arguments.out}: .png .svg .pdf .csv")
+        save(figure, drawn, finding, arguments.out, origin)
+    print(f"{arguments.out}: .png .svg .pdf .csv .txt")
 
 
-def save(figure: Figure, drawn: pd.DataFrame, prefix: Path, origin: Mapping[str, str]) -> None:
-    """Write the figure as .png, .svg and .pdf, each with its origin, and what it shows as .csv."""
+def save(
+    figure: Figure, drawn: pd.DataFrame, finding: str, prefix: Path, origin: Mapping[str, str]
+) -> None:
+    """Write the figure as .png, .svg and .pdf, each with its origin; .csv: the rows it shows.
+
+    The finding goes into .txt, for the report's caption.
+    """
     for kind in ("png", "svg", "pdf"):
         with replacing(prefix.with_name(f"{prefix.name}.{kind}")) as path:
             figure.savefig(path, format=kind, metadata=file_metadata(origin, kind))
     write_table(drawn, prefix.with_name(f"{prefix.name}.csv"))
+    write_text(prefix.with_name(f"{prefix.name}.txt"), f"{finding}\n" if finding else "")
 
 
 def mix(colour: str, other: str, share: float) -> str:
@@ -235,6 +245,7 @@ def page(
     above: float = 0.25,
     below: float = 0.42,
     least: float = 4.4,
+    margin: float = 0.0,
 ) -> tuple[Figure, np.ndarray]:
     """Lay out a page to the inch: question, subtitle, a grid of panels, notes.
 
@@ -246,14 +257,15 @@ def page(
         left: room for the first column's axis labels; right: room for labels beside each panel.
         above: room above each row for its titles; below: room under the last for the x axis.
         least: the least width of the page; panels grow to fill it.
+        margin: room for labels right of the last panel, beside `right`.
 
     Returns:
         The figure and its axes, shape `grid`.
     """
     rows, columns = grid
-    spare = max(0.0, least - 2 * MARGIN - left - columns * (panel[0] + right))
+    spare = max(0.0, least - 2 * MARGIN - left - margin - columns * (panel[0] + right))
     wide, high = panel[0] + spare / columns, panel[1]
-    width = 2 * MARGIN + left + columns * (wide + right)
+    width = 2 * MARGIN + left + columns * (wide + right) + margin
     inner = width - 2 * MARGIN
     head = [(line, TITLE, INK, "bold") for line in wrap(question, TITLE, inner, "bold")]
     head += [(line, TEXT, FAINT, "normal") for line in wrap(subtitle(study), TEXT, inner)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from normres.errors import InputError
 from normres.grid import Study
 
-FORMATS = ("png", "svg", "pdf", "csv")
+FORMATS = ("png", "svg", "pdf", "csv", "txt")  # txt: the finding, for the report's caption
 EVERY_FIGURE_READS = ("bands", "curves", "summary", "runs")  # beside study.json
 
 
@@ -30,19 +30,34 @@ class Entry:
 
 
 # The order is the report's.
+AXIS_FIGURE = "final_accuracy_by_"  # and the name of an axis of numbers
 ENTRIES = {
     "test_accuracy": Entry("plot_test_accuracy"),
     "final_accuracy": Entry("plot_final_accuracy"),
+    "ranking": Entry("plot_ranking"),
+    "seed_spread": Entry(
+        "plot_seed_spread", applies=lambda study: len(study.seeds) > 1, needs="several seeds"
+    ),
+    "accuracy_by_time": Entry("plot_accuracy_by_time"),
     "training_loss_by_epoch": Entry("plot_training_loss", "--against epoch"),
     "training_loss_by_time": Entry("plot_training_loss", "--against time"),
     "generalization_gap": Entry("plot_generalization_gap"),
     "parameters_vs_macs": Entry("plot_parameters_vs_macs"),
+    "pareto": Entry("plot_pareto"),
+    "class_accuracy": Entry("plot_class_accuracy", tables=("classes",)),
+    "confusion": Entry("plot_confusion", tables=("confusion",)),
+    "hardest_images": Entry("plot_hardest_images", tables=("hardest_images", "dataset")),
 }
 
 
 def figures(study: Study) -> dict[str, Entry]:
     """The figures of a study, in the report's order."""
-    return {name: entry for name, entry in ENTRIES.items() if entry.applies(study)}
+    found = {name: entry for name, entry in ENTRIES.items() if entry.applies(study)}
+    return found | {
+        f"{AXIS_FIGURE}{axis}": Entry("plot_final_accuracy_by_axis", f"--axis {axis}")
+        for axis, values in study.axes.items()
+        if len(values) > 1 and all(type(value) in (int, float) for value in values)
+    }
 
 
 def find(study: Study, name: str) -> Entry:
@@ -52,5 +67,8 @@ def find(study: Study, name: str) -> Entry:
         there = f"figures of study {study.name!r}: {', '.join(known)}"
         if name in ENTRIES:
             raise InputError(f"figure {name!r} needs {ENTRIES[name].needs}; {there}")
+        if name.startswith(AXIS_FIGURE):
+            axis = name.removeprefix(AXIS_FIGURE)
+            raise InputError(f"figure {name!r} needs several numbers of {axis!r}; {there}")
         raise InputError(f"no figure is called {name!r}; {there}")
     return known[name]

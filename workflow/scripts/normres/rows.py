@@ -1,0 +1,88 @@
+"""Figures of rows: a row a configuration, its name left of the panel and numbers right of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from normres import figures
+from normres.figures import Look
+from normres.report_tables import configuration_label
+
+ROW, GAP = 0.21, 0.12  # inches: height of a row, room between columns of text
+
+
+def row_page(
+    names: Sequence[str],
+    results: Sequence[str],
+    header: str,
+    *,
+    question: str,
+    study: Mapping[str, Any],
+    notes: Sequence[str],
+    width: float = 3.0,
+) -> tuple[Figure, Axes]:
+    """A page with one panel of rows, from the top; `results` and their `header` stand right of it.
+
+    Row i is at height i; the x axis is left to the caller.
+    """
+    left = max([figures.text_width(name, figures.TEXT) for name in names], default=0) + GAP
+    right = max(figures.text_width(text, figures.TEXT) for text in [*results, header]) + GAP
+    figure, grid = figures.page(
+        (1, 1),
+        (width, ROW * (len(names) + 0.6)),
+        question=question,
+        study=study,
+        notes=notes,
+        left=left,
+        right=right,
+        above=0.2,
+    )
+    axes = grid[0, 0]
+    axes.set_ylim(len(names) - 0.2, -0.8)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    wide = axes.get_position().width * figure.get_size_inches()[0]
+    style = {"transform": axes.get_yaxis_transform(), "va": "center_baseline"}
+    for height, (name, result) in enumerate(zip(names, results, strict=True)):
+        axes.axhline(height, color=figures.GRID, lw=0.5, zorder=0)
+        axes.text(-GAP / wide, height, name, ha="right", **style)
+        axes.text(1 + GAP / wide, height, result, **style)
+    axes.text(1 + GAP / wide, -0.9, header, size=figures.SMALL, color=figures.FAINT, **style)
+    return figure, axes
+
+
+def labels(rows: pd.DataFrame, study: Mapping[str, Any]) -> list[str]:
+    """The name of each row's configuration."""
+    return [configuration_label(row, study) for _, row in rows.iterrows()]
+
+
+def looks(rows: pd.DataFrame, study: Mapping[str, Any]) -> list[Look]:
+    """The look of each row: colour by model and shape by norm, or both by the one compared."""
+    several = len(study["models"]) > 1
+    names = study["models"] if several else study["norms"]
+    known = figures.MODEL_COLOURS if several else figures.NORM_COLOURS
+    palette = figures.colours(names, known)
+    shapes = study["norms"] if len(study["norms"]) > 1 else study["models"]
+    by, shape = ("model" if several else "norm"), ("norm" if shapes is study["norms"] else "model")
+    markers = {name: figures.MARKERS[i % len(figures.MARKERS)] for i, name in enumerate(shapes)}
+    return [Look(palette[row[by]], "solid", markers[row[shape]]) for _, row in rows.iterrows()]
+
+
+def draw_marks(axes: Axes, values: Sequence[float], rows: Sequence[Look], size: float = 5) -> None:
+    """A mark a row, in its look."""
+    for height, (value, look) in enumerate(zip(values, rows, strict=True)):
+        axes.plot(
+            value, height, look.marker, color=look.colour, ms=size, mec="white", mew=0.5, zorder=4
+        )
+
+
+def limits(values: np.ndarray, least: float = 1.0) -> tuple[float, float]:
+    """Limits around finite values, at least `least` apart, with some room."""
+    values = values[np.isfinite(values)]
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+    edge = 0.05 * (high - low) + max(0.0, least - (high - low)) / 2
+    return low - edge, high + edge

@@ -1,0 +1,149 @@
+"""Draw the accuracy on the test images of each class: a panel a norm, a mark a network.
+
+    python workflow/scripts/plot_class_accuracy.py --classes results/S/classes.csv \\
+        --study results/S/study.json --bands results/S/bands.csv --curves results/S/curves.csv \\
+        --summary results/S/summary.csv --runs results/S/runs.csv \\
+        --out results/S/figures/class_accuracy
+
+With axes, a panel a network and norm, a mark an axis value. Of many classes, the hardest are shown.
+"""
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from normres import figures, rows
+from normres.curves import Panel, arrange, column_count
+from normres.errors import run_command
+from normres.findings import estimate_words
+from normres.report_tables import configuration_label
+from normres.tables import configuration_columns
+
+MOST_CLASSES = 20
+ROW = 0.19  # inches
+PARTS = ["mean", "low", "high"]
+
+
+def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
+    """Draw the figure; return it, the rows it shows (in %) and its finding."""
+    study = tables.study
+    classes = tables.others["classes"]
+    classes = classes.assign(**{part: 100 * classes[part].astype(float) for part in PARTS})
+    measured = classes[classes["n"] > 0]
+    order = measured.groupby("label", sort=False)["mean"].mean().sort_values(kind="stable")
+    shown = order.index[:MOST_CLASSES].tolist()
+    drawn = measured[measured["label"].isin(shown)]
+    panels = arrange(tables.configurations, study)
+    columns = column_count(len(panels), study)
+    names = [str(name) for name in shown]
+    figure, axes = figures.page(
+        (math.ceil(len(panels) / columns), columns),
+        (3.3 if columns == 1 else 1.9, max(1.0, ROW * len(shown))),
+        question="Which classes are hard, and for which configuration?",
+        study=study,
+        notes=[note(tables, len(order), panels), figures.missing_note(tables)],
+        above=0.42,
+        below=0.42,
+        left=0.15 + max([figures.text_width(name, figures.TEXT) for name in names], default=0),
+        right=0.2,
+    )
+    low, high = rows.limits(drawn["mean"].to_numpy(float))
+    for index, (place, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+        draw_panel(place, panel, drawn, shown)
+        place.set_xlim(max(0, low), min(100, high))
+        place.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        place.set_yticks(range(len(shown)), names if index % columns == 0 else [])
+        if index + columns >= len(panels):
+            place.set_xlabel("accuracy on the class (%)")
+        else:
+            place.tick_params(labelbottom=False)
+        title = panel.title if len(panels) > 1 else ""
+        place.set_title(title, loc="left", size=figures.TEXT, weight="bold", pad=15)
+    for place in axes.flat[len(panels) :]:
+        place.set_visible(False)
+    kept = [*configuration_columns(study), "configuration", "label", "images", "n", *PARTS]
+    return figure, drawn[kept], describe(drawn, study)
+
+
+def draw_panel(place: Axes, panel: Panel, drawn: pd.DataFrame, shown: list[str]) -> None:
+    """Draw the classes from the hardest down, the configurations of a class below each other."""
+    place.set_ylim(max(len(shown), 1) - 0.5, -0.5)
+    place.grid(axis="y", visible=False)
+    for edge in range(1, len(shown)):
+        place.axhline(edge - 0.5, color=figures.GRID, lw=0.5)
+    legend = 0.0
+    count = len(panel.lines)
+    for number, (name, (label, look)) in enumerate(panel.lines.items()):
+        own = drawn[drawn["configuration"] == name]
+        heights = own["label"].map({label: i for i, label in enumerate(shown)}).astype(float)
+        heights += 0.6 * (number - (count - 1) / 2) / count
+        place.hlines(heights, own["low"], own["high"], color=look.colour, lw=0.9)
+        place.plot(
+            own["mean"], heights, look.marker, color=look.colour, ms=3.2, mec="white", mew=0.3
+        )
+        legend = write_legend(place, legend, label, look)
+    if not drawn["configuration"].isin(list(panel.lines)).any():
+        place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+
+
+def write_legend(place: Axes, at: float, label: str, look: figures.Look) -> float:
+    """Write a mark and its name above the panel at `at` inches; return where the next begins."""
+    wide, high = place.get_position().width, place.get_position().height
+    width, height = place.figure.get_size_inches() * (wide, high)
+    wanted = 0.2 + figures.text_width(label, figures.SMALL)
+    if not label or at + wanted > width + 0.15:
+        return math.inf  # the table names them all
+    y = 1 + 0.1 / height
+    style = {"transform": place.transAxes, "clip_on": False}
+    place.plot((at + 0.05) / width, y, look.marker, color=look.colour, ms=3.5, **style)
+    place.text(
+        (at + 0.12) / width,
+        y,
+        label,
+        size=figures.SMALL,
+        color=look.text_colour,
+        va="center_baseline",
+        **style,
+    )
+    return at + wanted
+
+
+def note(tables: figures.Tables, classes: int, panels: list[Panel]) -> str:
+    """What is drawn, and what is not."""
+    parts = [
+        "Mark and line: mean over seeds of the accuracy on the test images of the class, and its "
+        "95 % interval (not drawn beyond the panel); the hardest class is on top."
+    ]
+    if classes > MOST_CLASSES:
+        parts.append(f"The {MOST_CLASSES} hardest of {classes} classes.")
+    if any(len(panel.lines) > 4 for panel in panels):
+        parts.append("From pale to full colour: the axis values in the order of the study.")
+    left_out = tables.others["classes"].drop_duplicates("configuration")["left_out"].sum()
+    if left_out:
+        parts.append(f"{int(left_out)} runs trained on and have no logits of the last epoch.")
+    return " ".join(parts)
+
+
+def describe(drawn: pd.DataFrame, study: dict) -> str:
+    """The lowest accuracy on a class, and the highest."""
+    found = drawn[drawn["mean"].notna()]
+    if found.empty:
+        return ""
+    ends = [found.loc[found["mean"].idxmin()], found.loc[found["mean"].idxmax()]]
+    lowest, highest = (
+        f"{row['label']!r} by {configuration_label(row, study)}, "
+        f"{estimate_words(row, 'mean', unit='%')} runs on {int(row['images'])} images"
+        for row in ends
+    )
+    return f"Lowest mean accuracy on a class: {lowest}; highest: {highest}."
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    figures.render(draw, figures.parser(__doc__, "classes").parse_args(argv))
+
+
+if __name__ == "__main__":
+    run_command(main)

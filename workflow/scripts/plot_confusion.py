@@ -1,0 +1,123 @@
+"""Draw what the configuration with the highest mean accuracy takes for what: a confusion matrix.
+
+    python workflow/scripts/plot_confusion.py --confusion results/S/confusion.csv \\
+        --study results/S/study.json --bands results/S/bands.csv --curves results/S/curves.csv \\
+        --summary results/S/summary.csv --runs results/S/runs.csv \\
+        --out results/S/figures/confusion
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+
+from normres import figures
+from normres.errors import run_command
+from normres.findings import estimate_words
+from normres.report_tables import configuration_label
+
+WITH_NUMBERS = 12  # classes: beyond, cells are too small for a number and its interval
+LEAST = 0.5  # %; smaller shares get no number
+BLUES = LinearSegmentedColormap.from_list("share", ["#FFFFFF", "#9CC9EA", "#0072B2", "#002B45"])
+PARTS = ["mean", "low", "high"]
+
+
+def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
+    """Draw the figure; return it, the rows it shows (in %) and its finding."""
+    confusion = tables.others["confusion"]
+    chosen = choose(tables.summary, confusion)
+    drawn = confusion[confusion["configuration"] == chosen]
+    drawn = drawn.assign(**{part: 100 * drawn[part].astype(float) for part in PARTS})
+    classes = drawn["label"].drop_duplicates().tolist()
+    cell = 0.46 if len(classes) <= WITH_NUMBERS else max(0.035, min(0.17, 6 / len(classes)))
+    names = [str(name) for name in classes]
+    widest = max([figures.text_width(name, figures.TEXT) for name in names], default=0.1)
+    label, n = "no complete run", ""
+    if len(drawn):
+        label = configuration_label(drawn.iloc[0], tables.study)
+        n = f" (n = {int(drawn['n'].iloc[0])})"
+    side, left, turned = max(1.6, cell * len(classes)), widest + 0.35, widest > cell
+    figure, grid = figures.page(
+        (1, 1),
+        (side, side),
+        question="Which classes are taken for which?",
+        study=tables.study,
+        notes=[
+            f"{label}{n}: the configuration with the highest mean test accuracy. Colour and "
+            "number: share (%) of the test images of a class (row) predicted as a class (column), "
+            "mean over seeds [95 % interval]; shares below "
+            f"{LEAST} % have no number.",
+            figures.missing_note(tables),
+        ],
+        left=left,
+        right=max(0.15, 4.4 - 2 * figures.MARGIN - left - side),
+        above=0.15,
+        below=0.35 + (widest if turned else 0.12),
+    )
+    axes = grid[0, 0]
+    draw_matrix(axes, drawn, classes, numbers=len(classes) <= WITH_NUMBERS)
+    fits = cell >= 0.1
+    axes.set_xticks(range(len(classes)), names if fits else [""] * len(classes))
+    axes.set_yticks(range(len(classes)), names if fits else [""] * len(classes))
+    axes.tick_params(axis="x", labelrotation=90 if turned else 0, length=0)
+    axes.tick_params(axis="y", length=0)
+    if cell < 0.15:
+        axes.tick_params(labelsize=5)
+    axes.set(xlabel="predicted class", ylabel="class of the image")
+    return figure, drawn, describe(drawn, label)
+
+
+def choose(summary: pd.DataFrame, confusion: pd.DataFrame) -> str:
+    """The configuration with predictions that has the highest mean accuracy."""
+    having = confusion.loc[confusion["n"] > 0, "configuration"]
+    there = summary[summary["configuration"].isin(having)]
+    if there.empty:
+        return ""
+    return there.loc[there["test_accuracy_mean"].idxmax(), "configuration"]
+
+
+def draw_matrix(axes: Axes, drawn: pd.DataFrame, classes: list, numbers: bool) -> None:
+    """Draw the shares, and their numbers and intervals where there is room."""
+    axes.grid(visible=False)
+    if drawn.empty:
+        axes.text(0.5, 0.5, "no complete run", ha="center", transform=axes.transAxes)
+        return
+    size = len(classes)
+    mean, low, high = (drawn[part].to_numpy().reshape(size, size) for part in PARTS)
+    axes.imshow(mean, cmap=BLUES, norm=PowerNorm(0.6, 0, 100), aspect="auto")
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+    if not numbers:
+        return
+    for row, column in np.ndindex(mean.shape):
+        if mean[row, column] < LEAST:
+            continue
+        colour = "white" if mean[row, column] > 25 else figures.INK
+        interval = np.isfinite(low[row, column])
+        text = f"{mean[row, column]:.1f}"
+        axes.text(column, row - 0.15 * interval, text, ha="center", va="center", color=colour)
+        if interval:
+            ends = f"{low[row, column]:.0f}-{high[row, column]:.0f}"
+            axes.text(column, row + 0.22, ends, ha="center", va="center", color=colour, size=5.5)
+
+
+def describe(drawn: pd.DataFrame, label: str) -> str:
+    """The most frequent confusion."""
+    off = drawn[drawn["label"] != drawn["predicted"]]
+    if off.empty:
+        return ""
+    row = off.loc[off["mean"].idxmax()]
+    share = estimate_words(row, "mean", unit="%")
+    return (
+        f"Most frequent confusion of {label}: {row['label']!r} taken for {row['predicted']!r}, "
+        f"{share} runs, of {int(row['images'])} images."
+    )
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    figures.render(draw, figures.parser(__doc__, "confusion").parse_args(argv))
+
+
+if __name__ == "__main__":
+    run_command(main)

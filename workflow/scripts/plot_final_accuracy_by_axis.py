@@ -1,0 +1,236 @@
+"""Draw test accuracy after the last epoch against an axis of the study whose values are numbers.
+
+    python workflow/scripts/plot_final_accuracy_by_axis.py --axis batch_size \\
+        --study results/S/study.json --bands results/S/bands.csv --curves results/S/curves.csv \\
+        --summary results/S/summary.csv --runs results/S/runs.csv \\
+        --out results/S/figures/final_accuracy_by_batch_size
+
+A line a norm (or a network, where there is one norm), a panel for all else that the study compares;
+the axis is logarithmic where its values are positive and span a factor of 8, as in Wu & He (2018,
+"Group Normalization", figure 1). A configuration to which the axis does not apply is a level line.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from normres import figures
+from normres.curves import y_limits_of
+from normres.errors import InputError, run_command
+from normres.figures import DASHES, MARKERS, Look
+from normres.findings import extreme_words
+from normres.tables import axis_label, axis_text, configuration_columns, norm_title
+
+MEAN = "test_accuracy_mean"
+DODGE = 0.05  # of the room between two values: intervals of several lines stay apart
+
+
+def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
+    """Draw the figure; return it, the rows it shows (in %) and its finding."""
+    study = tables.study
+    positions = place_values(study, axis)
+    lines = "norm" if len(study["norms"]) > 1 else "model"
+    drawn = drawn_rows(tables, axis, positions)
+    split = [c for c in configuration_columns(study) if c not in (axis, lines)]
+    panels = panel_rows(drawn, split, study)
+    looks = line_looks(study, lines)
+    ends = [end_labels(rows, lines, looks, study) for _, rows in panels]
+    columns = len(panels) if len(panels) <= 4 else 4
+    figure, grid = figures.page(
+        (math.ceil(len(panels) / columns), columns),
+        (3.3, 2.4) if columns == 1 else (2.2, 2.1) if columns == 2 else (1.6, 1.9),
+        question=f"How does the accuracy depend on the {axis.replace('_', ' ')}?",
+        study=study,
+        notes=[
+            "Mark and bar: mean after the last epoch and its 95 % interval (Student's t); small "
+            "dots: single seeds; numbers: the mean at the right end. n: the seeds, less what is "
+            "missing. Intervals may run out of the panel.",
+            figures.missing_note(tables),
+        ],
+        above=0.25 if len(panels) > 1 else 0.1,
+        left=0.5,
+        right=0.3
+        + max([figures.text_width(t, figures.TEXT) for e in ends for _, _, t, _ in e] + [0]),
+    )
+    limits = y_limits_of(drawn["value"], (0, 100))
+    for index, place in enumerate(grid.flat):
+        place.set_visible(index < len(panels))
+        finish_axes(place, positions, axis, limits)
+        place.tick_params(labelleft=index % columns == 0)
+        if index % columns == 0:
+            place.set_ylabel("test accuracy (%)")
+    for place, (title, rows), labels in zip(grid.flat, panels, ends, strict=False):
+        if len(panels) > 1:
+            place.set_title(title, loc="left", size=figures.SMALL, weight="bold", pad=4)
+        draw_panel(place, rows, lines, looks, positions)
+        figures.label_ends(place, labels)
+    finding = extreme_words(
+        tables.summary, study, MEAN, "Highest mean test accuracy", scale=100, unit="%"
+    )
+    return figure, drawn.drop(columns=["x", "configuration"]), finding
+
+
+def place_values(study: Mapping[str, Any], axis: str) -> dict[str, float]:
+    """Where each value of the axis stands: by its logarithm, else by itself.
+
+    Raises InputError where the study has no such axis or its values are not numbers.
+    """
+    values = sorted(study["axes"].get(axis, []), key=lambda value: (str(type(value)), value))
+    if not values or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        numbers = [
+            name for name, v in study["axes"].items() if all(isinstance(x, int | float) for x in v)
+        ]
+        raise InputError(
+            f"--axis {axis}: not an axis of numbers of study {study['study']!r}; "
+            f"it has: {', '.join(numbers) or 'none'}"
+        )
+    values = sorted(values)
+    if values[0] > 0 and values[-1] / values[0] >= 8:
+        return {axis_text(value): math.log2(value) for value in values}
+    return {axis_text(value): float(value) for value in values}
+
+
+def drawn_rows(tables: figures.Tables, axis: str, positions: Mapping[str, float]) -> pd.DataFrame:
+    """Means with intervals and complete seeds, in %, with the place `x` of their axis value."""
+    columns = [*configuration_columns(tables.study), "configuration"]
+    parts = {MEAN: "value", "test_accuracy_low": "low", "test_accuracy_high": "high"}
+    means = tables.summary.rename(columns=parts)[[*columns, "n", "value", "low", "high"]]
+    seeds = tables.runs[tables.runs["status"] == "ok"].rename(columns={"test_accuracy": "value"})
+    rows = pd.concat(
+        [means.assign(series="mean"), seeds[[*columns, "seed", "value"]].assign(series="seed")],
+        ignore_index=True,
+    )
+    rows[["value", "low", "high"]] *= 100
+    return rows.assign(
+        x=rows[axis].map(positions).astype(float),
+        seed=rows["seed"].astype("Int64"),
+        n=rows["n"].astype("Int64"),
+    )
+
+
+def panel_rows(
+    drawn: pd.DataFrame, split: list[str], study: Mapping[str, Any]
+) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each panel, with its title: what differs in `split` between panels."""
+    compared = [column for column in split if drawn[column].nunique(dropna=False) > 1]
+    if not compared:
+        return [("", drawn)]
+    order = drawn.sort_values("configuration")[compared].drop_duplicates()
+    found = []
+    for _, key in order.iterrows():
+        rows = drawn[((drawn[compared] == key) | (drawn[compared].isna() & key.isna())).all(axis=1)]
+        names = [
+            value
+            if column == "model"
+            else norm_title(value)
+            if column == "norm"
+            else axis_label(column, value)
+            for column, value in key.items()
+            if pd.notna(value)
+        ]
+        found.append((", ".join(names), rows))
+    return found
+
+
+def line_looks(study: Mapping[str, Any], lines: str) -> dict[str, Look]:
+    """The look of each norm's or model's line."""
+    names = study[f"{lines}s"]
+    known = figures.NORM_COLOURS if lines == "norm" else figures.MODEL_COLOURS
+    palette = figures.colours(names, known)
+    return {
+        name: Look(palette[name], DASHES[i % 5], MARKERS[i % 6]) for i, name in enumerate(names)
+    }
+
+
+def end_labels(
+    rows: pd.DataFrame, lines: str, looks: Mapping[str, Look], study: Mapping[str, Any]
+) -> list[tuple[float, float, str, Look]]:
+    """Where each line ends, and what stands there."""
+    means = rows[(rows["series"] == "mean") & rows["value"].notna()].sort_values("x")
+    several = len(study[f"{lines}s"]) > 1
+    ends = []
+    for name, look in looks.items():
+        own = means[means[lines] == name]
+        if len(own):
+            last = own.iloc[own["x"].argmax() if own["x"].notna().any() else 0]
+            title = norm_title(name) if lines == "norm" else name
+            text = f"{title}: {last['value']:.1f}" if several else f"{last['value']:.1f}"
+            ends.append((last["x"], last["value"], text, look))
+    most = max((x for x, *_ in ends if not math.isnan(x)), default=0.0)
+    return [(most if math.isnan(x) else x, *rest) for x, *rest in ends]
+
+
+def finish_axes(
+    place: Axes, positions: Mapping[str, float], axis: str, limits: tuple[float, float]
+) -> None:
+    """Ticks at the values of the axis, and the limits all panels share."""
+    at = list(positions.values())
+    edge = 0.06 * (at[-1] - at[0]) or 0.5
+    place.set_xlim(at[0] - edge, at[-1] + edge)
+    place.set_ylim(limits)
+    place.xaxis.set_major_locator(FixedLocator(at))
+    place.xaxis.set_minor_locator(NullLocator())
+    place.set_xticks(at, list(positions))
+    place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    place.set_xlabel(axis.replace("_", " "))
+
+
+def draw_panel(
+    place: Axes,
+    rows: pd.DataFrame,
+    lines: str,
+    looks: Mapping[str, Look],
+    positions: Mapping[str, float],
+) -> None:
+    """Draw the lines of one panel, a little beside each other so that all intervals are seen."""
+    steps = np.diff(sorted(positions.values()))
+    room = DODGE * (steps.min() if len(steps) else 1)
+    for number, (name, look) in enumerate(looks.items()):
+        own = rows[rows[lines] == name].sort_values("x")
+        shift = (number - (len(looks) - 1) / 2) * room
+        means, seeds = (own[own["series"] == series] for series in ("mean", "seed"))
+        for value in means.loc[means["x"].isna(), "value"].dropna():
+            place.axhline(value, color=look.colour, lw=1, ls=(0, (1, 2)))
+        means = means[means["x"].notna()]
+        place.plot(
+            seeds["x"] + shift,
+            seeds["value"],
+            "o",
+            ms=2,
+            mfc="none",
+            mec=look.colour,
+            mew=0.5,
+            alpha=0.7,
+        )
+        place.vlines(means["x"] + shift, means["low"], means["high"], color=look.colour, lw=1.2)
+        place.plot(means["x"] + shift, means["value"], color=look.colour, ls=look.dash, lw=1.2)
+        place.plot(
+            means["x"] + shift,
+            means["value"],
+            look.marker,
+            color=look.colour,
+            ms=4,
+            mec="white",
+            mew=0.5,
+            zorder=4,
+        )
+    if rows.loc[rows["series"] == "mean", "value"].isna().all():
+        place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    parser = figures.parser(__doc__)
+    parser.add_argument("--axis", required=True, help="an axis of the study, like batch_size")
+    arguments = parser.parse_args(argv)
+    figures.render(partial(draw, axis=arguments.axis), arguments)
+
+
+if __name__ == "__main__":
+    run_command(main)
