@@ -70,6 +70,13 @@ def test_norms_without_scale_and_shift_need_an_operation_less():
     assert (group.norm_ops, group.norm_ops_training) == (4 * elements, 4 * elements)
 
 
+def test_ghost_batches_cost_the_operations_of_batch_norm():
+    ghost = count("resnet", "batch", depth=1, statistics_images=2)
+    plain = count("resnet", "batch", depth=1)
+    for name in ("params", "macs", "norm_ops", "norm_ops_training", "activations"):
+        assert getattr(ghost, name) == getattr(plain, name)
+
+
 def resnet_macs(channels, side, classes, depth):
     macs, inplanes = channels * 32 * 9 * side**2, 32
     for stage, planes in enumerate((32, 64, 128)):
