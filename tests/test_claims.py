@@ -12,6 +12,7 @@ import check_claims
 from claim_tables import CLAIMS, DATASET, fall, make_tables, rise
 from normres.claim_values import Value, add, contrast, divide, logarithm, paired, scale
 from normres.claims import read_claims
+from normres.errors import InputError
 from normres.inference import difference, equivalence, holm, mean_interval
 
 NONE, BATCH, GROUP = "resnet/none", "resnet/batch", "resnet/group"
@@ -290,6 +291,17 @@ def test_times_are_judged_by_device_and_precision():
     assert "on a GPU, bfloat16: " in row["evidence"]
 
 
+def test_times_of_another_value_of_an_axis_are_no_other_place():
+    """A study of both precisions: the claim asks for the default one."""
+    claim = CLAIMS["time-vgg-slower"]
+    tables = make_tables(claim, {VGG: at(seconds=7)}, axes={"precision": ["float32", "bfloat16"]})
+    slow = tables.timing.assign(precision="float32")
+    other = slow.assign(precision="bfloat16", resolved_precision="bfloat16", epoch_seconds=1.0)
+    row = check_claims.judge(claim, replace(tables, timing=pd.concat([slow, other])), DATASET)
+    assert row["verdict"] == "supported", row["evidence"]
+    assert "bfloat16" not in row["evidence"]
+
+
 def test_a_small_gain_is_flagged_and_further_quantities_are_reported():
     small = {BATCH: at(level=90.3), GROUP: at(level=90.4), NONE: at(level=90)}
     row = judge("norm-helps", small, spread=0.1)
@@ -318,6 +330,22 @@ def test_evidence_has_number_interval_and_n():
         f"test accuracy at epoch 30 of resnet/batch: {expected.estimate:.4g} % "
         f"[{expected.low:.4g}, {expected.high:.4g}] (n = 5), claimed 91.5 to 93.5: holds"
     )
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("[{}]", "'id' is missing"),
+        ('[{"id": "a", "statement": "A.", "test": "x"}]', "'design' is missing"),
+        ("{}", "not a list"),
+        ("[", "not valid JSON"),
+    ],
+)
+def test_a_list_of_claims_that_is_none_is_one_line(tmp_path, content, words):
+    path = tmp_path / "claims.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=words):
+        check_claims.main(["--list", "--claims", str(path)])
 
 
 def own(test, **more):

@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from normres.claim_designs import differences
-from normres.claim_statistics import Tables, evaluate
+from normres.claim_statistics import Tables, evaluate, select
 from normres.claim_tests import (
     REFUTED,
     SUPPORTED,
@@ -35,7 +35,7 @@ from normres.claim_tests import (
 )
 from normres.claim_values import NotHereError, UnknownError
 from normres.claim_words import evidence, value_words
-from normres.claims import CLAIMS_FILE, Claim, exercise_claims, read_claims
+from normres.claims import CLAIMS_FILE, Claim, check_listed, exercise_claims, read_claims
 from normres.errors import InputError, run_command
 from normres.expressions import STATISTICS, Compare
 from normres.files import read_json
@@ -137,11 +137,15 @@ def places(claim: Claim, tables: Tables) -> Iterator[tuple[str, Tables]]:
 
     Claims without times have one, unnamed.
     """
-    timed = any(STATISTICS[part.statistic].table == "timing" for part in claim.measured())
-    groups = tables.timing.dropna(subset=["repeat"]).groupby(list(PLACE), sort=False)
-    if not timed or not len(groups):
+    timed = [p for p in claim.measured() if STATISTICS[p.statistic].table == "timing"]
+    found = tables.timing.dropna(subset=["repeat"]).groupby(list(PLACE), sort=False)
+    groups = [
+        (place, rows)
+        for place, rows in found
+        if any(len(select(rows, part, tables.study)) for part in timed)
+    ]
+    if not groups:
         yield "", tables
-        return
     for place, rows in groups:
         yield f"on {', '.join(map(str, place))}", replace(tables, timing=rows)
 
@@ -176,8 +180,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--claims", type=Path, help="claims as JSON, instead of claims.yaml")
     parser.add_argument("--out", type=Path, help="claims.csv to write")
     arguments = parser.parse_args(argv)
+    where = str(arguments.claims or CLAIMS_FILE.name)
     listed = read_json(arguments.claims) if arguments.claims else exercise_claims()
-    claims = read_claims(listed, str(arguments.claims or CLAIMS_FILE.name))
+    claims = read_claims(check_listed(listed, where), where)
     if arguments.list:
         print("\n".join(f"{c.id} ({c.section}): {c.statement}\n    {c.text}" for c in claims))
         return

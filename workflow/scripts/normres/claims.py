@@ -106,14 +106,7 @@ def _with_designs(
 
 def read_claims(claims: Sequence[Mapping[str, Any]], where: str) -> list[Claim]:
     """Read the tests of claims that fit the schema; raises InputError that names the claim."""
-    read, ids = [], set()
-    for claim in claims:
-        place = f"{where}: claim {claim['id']}"
-        if claim["id"] in ids:
-            raise InputError(f"{place}: there are two claims of this id")
-        ids.add(claim["id"])
-        read.append(_read_claim(claim, place))
-    return read
+    return [_read_claim(claim, f"{where}: claim {claim['id']}") for claim in claims]
 
 
 def study_claims(
@@ -129,17 +122,33 @@ def study_claims(
     about_study = user_claims(study.claims, place)
     _check_against_study(read_claims(about_study, place), study, place)
     claims = [*exercise_claims(), *given, *about_study]
-    ids = [claim["id"] for claim in claims]
+    _check_references(claims, "config")
     for claim in (*given, *about_study):
-        here = f"config: claim {claim['id']}"
+        if "figure" in claim:
+            check_name(claim["figure"], figures, f"config: claim {claim['id']}: figure")
+    return claims
+
+
+def check_listed(listed: Any, where: str) -> list[dict[str, Any]]:
+    """A list as `study_claims` returns it, read from a file; raises InputError."""
+    own = {"own": {"type": "boolean"}, **_schema()["$defs"]["claim"]["properties"]}
+    item = _schema()["$defs"]["claim"] | {"properties": own}
+    item["required"] = [*item["required"], "design", "own"]
+    check(listed, {"type": "array", "items": item, **_defs()}, where)
+    _check_references(listed, where)
+    return listed
+
+
+def _check_references(claims: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Refuse two claims of one id, and references to claims that there are not."""
+    ids = [claim["id"] for claim in claims]
+    for claim in claims:
+        here = f"{where}: claim {claim['id']}"
         if ids.count(claim["id"]) > 1:
             raise InputError(f"{here}: there are two claims of this id")
         for other in claim.get("contradicts", []):
             if other not in ids or other == claim["id"]:
                 raise InputError(f"{here}: contradicts {other!r}, which is no other claim")
-        if "figure" in claim:
-            check_name(claim["figure"], figures, f"{here}: figure")
-    return claims
 
 
 def _read_claim(claim: Mapping[str, Any], place: str) -> Claim:
