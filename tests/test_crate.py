@@ -14,8 +14,9 @@ import export_crate
 import plot_test_accuracy
 import synthetic
 from conftest import PROJECT
-from normres.crate import SHA256
+from normres.crate import MADE_BY, SHA256
 from normres.errors import InputError
+from normres.pipeline import TABLES
 from report_pages import DATASET, change, draw
 
 VALIDATORS = PROJECT / ".venv" / "validators" / "bin"
@@ -134,6 +135,13 @@ def test_it_says_what_made_what_from_what_and_when(entities):
     assert figure["instrument"] == {"@id": "workflow/scripts/plot_test_accuracy.py"}
     assert {"@id": "results/batch-size/bands.csv"} in figure["object"]
     assert "startTime" not in figure
+
+
+def test_what_makes_each_table_is_known():
+    commands = {path.stem for path in (PROJECT / "workflow" / "scripts").glob("*.py")}
+    assert set(MADE_BY) <= commands
+    known = {name for names in MADE_BY.values() for name in names}
+    assert set(TABLES) <= known, "say in normres/crate.py which command makes it"
 
 
 def test_failed_runs_and_what_is_left_out_are_said(entities):

@@ -15,6 +15,7 @@ from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
 from normres import gallery
+from normres.analyses import ANALYSES
 from normres.files import file_checksum
 
 PROFILES = {
@@ -43,6 +44,8 @@ MADE_BY = {
     "summarize_runs": ("bands.csv", "summary.csv", "summary.md", "summary.tex"),
     "evaluate_predictions": ("classes.csv", "confusion.csv", "hardest_images.csv"),
     "check_claims": ("claims.csv",),
+    "time_norms": ("norm_cost.csv",),
+    **{analysis.command: (f"{name}.csv",) for name, analysis in ANALYSES.items()},
     "render_report": ("report.html",),
 }
 ORDER = [*MADE_BY]

@@ -30,21 +30,9 @@ from normres.timed import list_timed
 RESULTS = Path("results")
 
 TABLES = (
-    "study.json",
-    "curves.csv",
-    "runs.csv",
-    "complexity.csv",
-    "layers.csv",
-    "timing.csv",
-    "timing.json",
-    "bands.csv",
-    "summary.csv",
-    "summary.md",
-    "summary.tex",
-    "classes.csv",
-    "confusion.csv",
-    "hardest_images.csv",
-    "claims.csv",
+    *("study.json", "curves.csv", "runs.csv", "complexity.csv", "layers.csv"),
+    *("timing.csv", "timing.json", "bands.csv", "summary.csv", "summary.md"),
+    *("summary.tex", "classes.csv", "confusion.csv", "hardest_images.csv", "claims.csv"),
 )
 COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
 ALL_CORES = 1_000_000  # threads of a job that wants the machine alone: Snakemake has fewer to give
@@ -394,9 +382,7 @@ class Pipeline:
 
     def crate_files(self, wildcards) -> list[str]:
         """What has to be there before a job's study is packed as a crate."""
-        folder = RESULTS / wildcards.study
-        files = [f"{folder}/{name}" for name in (*TABLES, "report.html")]
-        return files + self.figure_files(wildcards.study) + self.run_files(wildcards)
+        return self._results(self.studies[wildcards.study]) + self.run_files(wildcards)
 
     def all_datasets(self, wildcards) -> list[str]:
         """The prepared data set of every selected study."""
@@ -420,13 +406,16 @@ class Pipeline:
         for study in self.studies.values():
             folder = RESULTS / study.name
             files += self._lost_files(study)
-            files += [f"{folder}/{name}" for name in (*TABLES, "report.html", "verdict.txt")]
-            files += self.figure_files(study.name)
+            files += [*self._results(study), f"{folder}/verdict.txt"]
             files += [f"{folder}/tensorboard"] * self.config.tensorboard
             listed = (self.definition_file, self.networks_file, self.timed_file, self.claims_file)
-            files += [f"{folder}/{name}.csv" for name in study.analyses]
             files += [file(study.name) for file in listed]
         return files
+
+    def _results(self, study: Study) -> list[str]:
+        """The tables, figures and report of a study."""
+        names = (*TABLES, *(f"{name}.csv" for name in study.analyses), "report.html")
+        return [f"{RESULTS}/{study.name}/{name}" for name in names] + self.figure_files(study.name)
 
     def _lost_files(self, study: Study) -> list[str]:
         """Files of runs that are not there, unless collect_runs asks for the run anyhow.
