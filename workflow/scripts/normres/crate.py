@@ -43,6 +43,7 @@ MADE_BY = {
     "collect_runs": ("curves.csv", "runs.csv"),
     "summarize_runs": ("bands.csv", "summary.csv", "summary.md", "summary.tex"),
     "evaluate_predictions": ("classes.csv", "confusion.csv", "hardest_images.csv"),
+    "compare_configurations": ("comparisons.csv", "comparisons.md"),
     "check_claims": ("claims.csv",),
     "time_norms": ("norm_cost.csv",),
     **{analysis.command: (f"{name}.csv",) for name, analysis in ANALYSES.items()},
