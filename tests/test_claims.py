@@ -10,6 +10,7 @@ from scipy import stats
 
 import check_claims
 from claim_tables import CLAIMS, DATASET, fall, make_tables, rise
+from normres.claim_tests import Group, Part
 from normres.claim_values import Value, add, contrast, divide, logarithm, paired, scale
 from normres.claims import read_claims
 from normres.errors import InputError
@@ -375,6 +376,23 @@ def test_parts_are_refuted_by_holm():
     assert found(ends[1] - 1e-6) == "refuted"
     p = 2 * stats.t.sf((x.mean() - between) / stats.sem(x), len(x) - 1)
     assert 0.05 / 3 < p < 0.05 and holm([p, 1.0, 1.0])[0] > 0.05
+
+
+def test_false_verdicts_of_several_parts_are_as_rare_as_promised():
+    """Three true parts at the edge of what they claim; and one false one beside two true ones."""
+    rng = np.random.default_rng(0)
+    node = own("accuracy(resnet/none, 1) <= 0").readings[""]
+
+    def part(mean):
+        value = Value(seeds={"a": pd.Series(rng.normal(mean, 1, 5))})
+        return Part(node, value, "", -math.inf, 0.0, lambda number: number <= 0)
+
+    n = 600
+    refuted = sum(Group(True, (part(0), part(0), part(0))).refuted() for _ in range(n))
+    supported = sum(Group(True, (part(1e-9), part(-9), part(-9))).supported() for _ in range(n))
+    # Each errs on one side only: 2.5 % of all, at most 4.2 % of 600 but once in 500 times.
+    assert 0.005 * n < refuted < 0.042 * n
+    assert 0.005 * n < supported < 0.042 * n
 
 
 def test_an_equivalence_is_that_of_two_one_sided_tests():
