@@ -111,6 +111,16 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def digest(content: bytes) -> str:
+    """The first 16 digits of `checksum`: enough to tell what a name stands for."""
+    return checksum(content)[:16]
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
 def file_checksum(path: Path) -> str:
     """`checksum` of a file's content."""
     with open(path, "rb") as file:

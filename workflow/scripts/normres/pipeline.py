@@ -5,7 +5,6 @@ pandas. A job reruns when its inputs or parameters change, never because of time
 parameters hold fingerprints of the code instead (see fingerprint.py).
 """
 
-import hashlib
 import json
 import os
 import shlex
@@ -23,6 +22,7 @@ from normres.claims import study_claims
 from normres.config import Config, read_config
 from normres.counted import list_networks
 from normres.errors import InputError
+from normres.files import canonical, digest
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
 from normres.timed import list_timed
@@ -437,13 +437,3 @@ class Pipeline:
                 there = set()
             lost += [f"{place}/{name}" for name in RUN_FILES if name not in there]
         return lost
-
-
-def digest(content: bytes) -> str:
-    """A hash of `content`, 16 digits."""
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal texts."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
