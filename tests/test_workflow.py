@@ -229,3 +229,27 @@ def test_lint_is_clean():
         [sys.executable, "-m", "snakemake", "--lint"], cwd=PROJECT, capture_output=True, text=True
     )
     assert "Congratulations" in result.stdout + result.stderr
+
+
+@pytest.mark.slow
+def test_a_study_of_batch_sizes_ends_in_its_table(tmp_path):
+    """Ghost batches, calibration and the cost of norms, of four runs on images of 8 x 8 pixels."""
+    study = {**TINY, "models": ["resnet"], "norms": ["none", "batch"], "seeds": [0], "depth": 1}
+    study |= {"image_size": 8, "batch_size": [4, 10], "statistics_images": [0, 2]}
+    study["exclude"] = [{"batch_size": 4, "statistics_images": 2, "reason": "at 10 only"}]
+    tables = ["batch_sizes", "calibration", "gradients"]
+    project = Project.create(tmp_path / "project", tiny={**study, "analyses": tables})
+    paths = [f"results/tiny/{name}.csv" for name in [*tables, "norm_cost"]]
+    project.run(*paths)
+    found = {path: rows(project.folder / path) for path in paths}
+    lines = [(row["norm"], row["arm"], row["images"]) for row in found[paths[0]]]
+    assert lines == [
+        *(("none", "batch", images) for images in ("4", "10")),
+        *(("batch", "batch", images) for images in ("4", "10")),
+        *(("batch", "ghost", images) for images in ("2", "10")),
+    ]
+    assert [row["n"] for row in found[paths[1]]] == ["1"] * 5
+    assert len(found[paths[2]]) == 5 * 2 * 7  # configurations, epochs, convolutions
+    shapes = {(row["channels"], row["side"]) for row in found[paths[3]]}
+    assert shapes == {("32", "8"), ("64", "4"), ("128", "2")}
+    assert project.planned(*paths) == {}
