@@ -4,7 +4,9 @@ import importlib
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+from conftest import PROJECT
 from normres import fingerprint, gallery
 from normres.config import read_config
 from normres.errors import InputError
@@ -40,6 +42,23 @@ def test_a_study_has_the_figures_that_apply_to_it(several_norms):
         gallery.find(expand("a", ONE_NORM), "norms")
     with pytest.raises(InputError, match=r"no figure is called 'nonsense'; .*: test_accuracy, "):
         gallery.find(expand("a", TINY), "nonsense")
+
+
+def test_a_studys_own_figures_come_with_its_tables_and_axes():
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    always = gallery.figures(expand("a", ONE_NORM))
+    own = {}
+    for name in ("batch-size", "skip", "learning-rate", "affine-and-bias", "variance", "norm-cost"):
+        (study,) = read_config({**config, "study": name}).studies
+        own[name] = {*gallery.figures(study)} - {*always}
+    assert own == {
+        "batch-size": {"batch_sizes", "final_accuracy_by_batch_size"},
+        "skip": {"gradient_norms", "first_gradient", "final_accuracy_by_depth"},
+        "learning-rate": {"final_accuracy_by_learning_rate"},
+        "affine-and-bias": {"equivalence"},
+        "variance": {"variance"},
+        "norm-cost": {"norm_cost"},
+    }
 
 
 def test_the_rules_ask_for_a_studys_own_figures(several_norms):

@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from normres import figures
 from normres.curves import y_limits_of
 from normres.errors import InputError, run_command
-from normres.figures import DASHES, MARKERS, Look
+from normres.figures import Look
 from normres.findings import extreme_words
 from normres.tables import axis_label, axis_text, configuration_columns, norm_title
 
@@ -40,7 +40,7 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     drawn = drawn_rows(tables, axis, positions)
     split = [c for c in configuration_columns(study) if c not in (axis, lines)]
     panels = panel_rows(drawn, split, study)
-    looks = line_looks(study, lines)
+    looks = figures.looks(study, lines)
     ends = [end_labels(rows, lines, looks, study) for _, rows in panels]
     columns = len(panels) if len(panels) <= 4 else 4
     figure, grid = figures.page(
@@ -136,17 +136,8 @@ def panel_rows(
             if pd.notna(value)
         ]
         found.append((", ".join(names), rows))
-    return found
-
-
-def line_looks(study: Mapping[str, Any], lines: str) -> dict[str, Look]:
-    """The look of each norm's or model's line."""
-    names = study[f"{lines}s"]
-    known = figures.NORM_COLOURS if lines == "norm" else figures.MODEL_COLOURS
-    palette = figures.colours(names, known)
-    return {
-        name: Look(palette[name], DASHES[i % 5], MARKERS[i % 6]) for i, name in enumerate(names)
-    }
+    several = [panel for panel in found if panel[1]["x"].nunique() > 1]  # one point is no line
+    return several or found
 
 
 def end_labels(

@@ -24,8 +24,10 @@ from normres.figure_metadata import describe_origin, file_metadata
 from normres.files import replacing, write_text
 from normres.tables import (
     absent_runs,
+    configuration_columns,
     configurations,
     norm_title,
+    read_cells,
     read_study,
     read_table,
     write_table,
@@ -146,13 +148,19 @@ def render(
     study = read_study(arguments.study)
     names = ("bands", "curves", "summary", "runs")
     read = {name: read_table(getattr(arguments, name), study) for name in names}
-    others = {name: read_table(getattr(arguments, name), study) for name in arguments.tables}
+    others = {name: read_other(getattr(arguments, name), study) for name in arguments.tables}
     with matplotlib.style.context(["default", STYLE]):
         figure, drawn, finding = draw(Tables(study, configurations(study), **read, others=others))
         command = Path(inspect.getfile(getattr(draw, "func", draw))).stem
         origin = describe_origin(study, read["runs"], arguments.out.name, command)
         save(figure, drawn, finding, arguments.out, origin)
     print(f"{arguments.out}: .png .svg .pdf .csv .txt")
+
+
+def read_other(path: Path, study: Mapping[str, Any]) -> pd.DataFrame:
+    """Read a further table; `configuration` is there where its rows are of configurations."""
+    table = read_cells(path, study["axes"])
+    return read_table(path, study) if {*configuration_columns(study)} <= {*table} else table
 
 
 def save(
@@ -348,6 +356,25 @@ def label_ends(
             color=look.text_colour,
             va="center_baseline",
         )
+
+
+def count_note(n: pd.Series) -> str:
+    """How many runs means rest on: "n = 5." or "n = 3 to 5."."""
+    n = n[n > 0]
+    if n.empty:
+        return ""
+    low, high = int(n.min()), int(n.max())
+    return f"n = {low}." if low == high else f"n = {low} to {high}."
+
+
+def looks(study: Mapping[str, Any], by: str) -> dict[str, Look]:
+    """The look of each of the study's norms or models (`by`)."""
+    names = study[f"{by}s"]
+    palette = colours(names, NORM_COLOURS if by == "norm" else MODEL_COLOURS)
+    return {
+        name: Look(palette[name], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(names)
+    }
 
 
 def missing_note(tables: Tables) -> str:

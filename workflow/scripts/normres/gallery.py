@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from normres.errors import InputError
 from normres.grid import Study
+from normres.options import SEED_OPTIONS
 
 FORMATS = ("png", "svg", "pdf", "csv", "txt")  # txt: the finding, for the report's caption
 EVERY_FIGURE_READS = ("bands", "curves", "summary", "runs")  # beside study.json
@@ -29,6 +30,12 @@ class Entry:
     needs: str = ""
 
 
+def of_analysis(command: str, table: str, arguments: str = "") -> Entry:
+    """The figure of a table that a study asks for under `analyses`."""
+    needs = f"analyses: [{table}]"
+    return Entry(command, arguments, (table,), lambda study: table in study.analyses, needs)
+
+
 # The order is the report's.
 AXIS_FIGURE = "final_accuracy_by_"  # and the name of an axis of numbers
 ENTRIES = {
@@ -46,6 +53,18 @@ ENTRIES = {
     "pareto": Entry("plot_pareto"),
     "class_accuracy": Entry("plot_class_accuracy", tables=("classes",)),
     "confusion": Entry("plot_confusion", tables=("confusion",)),
+    "gradient_norms": of_analysis("plot_gradient_norms", "gradients", "--against convolution"),
+    "first_gradient": Entry(
+        "plot_gradient_norms",
+        "--against depth",
+        ("gradients",),
+        lambda study: "gradients" in study.analyses and "depth" in study.axes,
+        "analyses: [gradients] and several values of depth",
+    ),
+    "batch_sizes": of_analysis("plot_batch_sizes", "batch_sizes"),
+    "equivalence": of_analysis("plot_equivalence", "equivalence"),
+    "variance": of_analysis("plot_variance", "variance"),
+    "norm_cost": of_analysis("plot_norm_cost", "norm_cost"),
     "hardest_images": Entry("plot_hardest_images", tables=("hardest_images", "dataset")),
 }
 
@@ -56,7 +75,9 @@ def figures(study: Study) -> dict[str, Entry]:
     return found | {
         f"{AXIS_FIGURE}{axis}": Entry("plot_final_accuracy_by_axis", f"--axis {axis}")
         for axis, values in study.axes.items()
-        if len(values) > 1 and all(type(value) in (int, float) for value in values)
+        if axis not in SEED_OPTIONS
+        and len(values) > 1
+        and all(type(value) in (int, float) and value > 0 for value in values)
     }
 
 
@@ -69,6 +90,6 @@ def find(study: Study, name: str) -> Entry:
             raise InputError(f"figure {name!r} needs {ENTRIES[name].needs}; {there}")
         if name.startswith(AXIS_FIGURE):
             axis = name.removeprefix(AXIS_FIGURE)
-            raise InputError(f"figure {name!r} needs several numbers of {axis!r}; {there}")
+            raise InputError(f"figure {name!r} needs several positive numbers of {axis!r}; {there}")
         raise InputError(f"no figure is called {name!r}; {there}")
     return known[name]

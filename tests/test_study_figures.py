@@ -1,0 +1,132 @@
+"""Figures of the tables that studies ask for under `analyses`, from tables made by hand."""
+
+import importlib
+import itertools
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+import synthetic
+from normres.gallery import ENTRIES, EVERY_FIGURE_READS
+from normres.tables import configurations, read_cells, read_study, write_table
+
+BATCHES = {"models": ["resnet"], "norms": ["none", "batch", "group"], "seeds": 2, "epochs": 2}
+BATCHES |= {"axes": {"batch_size": [2, 8, 32, 128], "statistics_images": [0, 2]}}
+DEPTHS = {"models": ["resnet", "vgg11"], "norms": ["none", "batch"], "seeds": 2, "epochs": 2}
+DEPTHS |= {"axes": {"initialization": ["default", "he"], "depth": [3, 5, 9]}}
+CHANGES = {"models": ["resnet"], "norms": ["none", "batch"], "seeds": 2, "epochs": 2}
+CHANGES |= {"axes": {"conv_bias": ["default", "true"]}}
+
+
+def estimates(name, mean, half, n=3):
+    ends = {"mean": mean, "sd": half, "low": mean - half, "high": mean + half}
+    return {"n": n, **{f"{name}_{part}": value for part, value in ends.items()}}
+
+
+def batch_sizes(study):
+    for norm, images in itertools.product(study["norms"], [2, 8, 32, 128]):
+        for arm, scaling in (("batch", "constant"), ("batch", "sqrt"), ("ghost", "constant")):
+            if arm == "ghost" and norm != "batch":
+                continue
+            drop = 0.3 / images if norm == "batch" else 0.01
+            lost = {f"difference_{part}": -drop for part in ("mean", "low", "high", "p")}
+            cells = {"model": "resnet", "norm": norm, "arm": arm, "learning_rate_scaling": scaling}
+            cells |= {"images": images, "batch_size": 128, "reference_images": 32}
+            yield cells | estimates("test_accuracy", 0.9 - drop, 0.02) | lost
+
+
+def gradients(study):
+    for number, (_, cells) in enumerate(configurations(study).iterrows()):
+        depth = int(cells.get("depth", 3))
+        for epoch, convolution in itertools.product([0, 1, 2], range(1, 2 * depth + 2)):
+            mean = -0.2 * (2 * depth + 1 - convolution) * (cells["model"] == "vgg11") - epoch
+            place = {"epoch": epoch, "convolution": convolution, "convolutions": 2 * depth + 1}
+            yield {**cells, **place, "zeros": 0} | estimates(
+                "log10_gradient", mean, 0.1 + number / 50
+            )
+
+
+def equivalence(study):
+    for number, norm in enumerate(study["norms"]):
+        yield {"model": "resnet", "norm": norm, "conv_bias": "true", "changed": "conv_bias"} | {
+            "before": "default", "after": "true", "correlation": 0.1, "margin": 0.005, "p": 0.01,
+            "equivalent": not number, "reason": "",
+            **estimates("difference", 0.01 * number, 0.003),
+        }  # fmt: skip
+
+
+def variance(study):
+    for component in ("initialization", "order", "interaction", "total"):
+        yield {"model": "resnet", "norm": "batch", "component": component, "sd": 0.01} | {
+            "sd_low": 0.0, "sd_high": 0.03, "initializations": 4, "orders": 4, "mean": 0.9
+        }  # fmt: skip
+
+
+def norm_cost(study):
+    for norm, side in itertools.product(["batch", "group"], [32, 16]):
+        median = {"batch": 1e-4, "group": 3e-4}[norm] * side
+        yield {"norm": norm, "channels": 64, "side": side, "batch_size": 128, "n": 10} | {
+            "layout": "channels_last", "training_seconds_median": median,
+            "training_seconds_low": 0.9 * median, "training_seconds_high": 1.1 * median,
+            "device_name": "a processor",
+        }  # fmt: skip
+
+
+CASES = {
+    "batch_sizes": (BATCHES, batch_sizes),
+    "gradient_norms": (DEPTHS, gradients),
+    "first_gradient": (DEPTHS, gradients),
+    "equivalence": (CHANGES, equivalence),
+    "variance": (CHANGES, variance),
+    "norm_cost": (BATCHES, norm_cost),
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Each figure's prefix, and the table it was drawn from."""
+    folder, found = tmp_path_factory.mktemp("studies"), {}
+    for name, (plan, rows) in CASES.items():
+        place = folder / name
+        files = synthetic.aggregate(synthetic.write_study(place, "single", **plan))
+        entry = ENTRIES[name]
+        (table,) = entry.tables
+        path = place / f"{table}.csv"
+        write_table(pd.DataFrame(rows(read_study(files["study"]))), path)
+        options = {key: files[key] for key in ("study", *EVERY_FIGURE_READS)}
+        options |= {table: path, "out": place / name}
+        arguments = [f"--{option}={value}" for option, value in options.items()]
+        importlib.import_module(entry.command).main(entry.arguments.split() + arguments)
+        found[name] = place / name, path
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_studys_figure_shows_its_table_and_says_what_it_found(name, drawn):
+    prefix, path = drawn[name]
+    image = matplotlib.image.imread(f"{prefix}.png")[..., :3]
+    ink = (image < 0.9).any(axis=2)
+    assert 0.005 < ink.mean() < 0.5
+    assert not any(edge.any() for edge in (ink[:3], ink[-3:], ink[:, :3], ink[:, -3:]))
+    said = prefix.with_suffix(".txt").read_text()
+    assert "n = " in said and "[" in said and "nan" not in said
+    shown, table = (read_cells(file, {}) for file in (f"{prefix}.csv", path))
+    if name not in ("gradient_norms", "first_gradient"):
+        assert len(shown) == len(table)
+    else:
+        assert set(shown["epoch"]) == {0, 2}
+        assert (set(shown["convolution"]) == {1}) == (name == "first_gradient")
+        both = shown["mean"], shown["log10_gradient_mean"]
+        np.testing.assert_allclose(*both)
+
+
+def test_findings_of_studies_name_what_the_tables_hold(drawn):
+    said = {name: drawn[name][0].with_suffix(".txt").read_text() for name in CASES}
+    assert said["batch_sizes"].startswith("From 32 to 2 images: ")
+    assert "batch norm (only what the statistics see), -15.0 points" in said["batch_sizes"]
+    assert said["equivalence"].startswith("1 of 2 changes are shown to do less than 0.5 points")
+    assert "initialization 1.00 [0.00, 3.00], n = 4 x 4" in said["variance"]
+    assert "cheapest batch norm, 3.2 [2.88, 3.52], n = 10; dearest group norm" in said["norm_cost"]
+    assert "smallest: vgg11, depth 9" in said["first_gradient"]

@@ -1,0 +1,137 @@
+"""Figures of estimates against a number: a panel a group, a line each, intervals as bars."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from normres import figures
+from normres.figures import Look
+
+DODGE = 0.05  # of the room between two x: intervals of several lines stay apart
+MOST_TICKS = 10
+TITLE = 1.9  # inches that a panel's title may take
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis: its label with unit; log: whether x is placed by its logarithm (rows hold x)."""
+
+    label: str
+    log: bool = False
+
+
+def line_figure(
+    rows: pd.DataFrame,
+    looks: Mapping[str, Look],
+    x: Axis,
+    y_label: str,
+    *,
+    columns: int | None = None,
+    question: str,
+    study: Mapping[str, Any],
+    notes: Sequence[str],
+    digits: int = 1,
+    most: float = math.inf,
+) -> Figure:
+    """Draw `rows`: panel (its title), line, x, mean, low, high; a panel and line in their order.
+
+    looks: of each line. columns: of panels; all in one row of up to 4 by default. digits: of the
+    number at a line's end. most: what y cannot exceed.
+    """
+    panels = rows["panel"].drop_duplicates().tolist() or [""]
+    columns = columns or min(4, len(panels))
+    ends = {panel: end_labels(rows[rows["panel"] == panel], looks, x, digits) for panel in panels}
+    texts = [text for of_panel in ends.values() for _, _, text, _ in of_panel] + [""]
+    figure, grid = figures.page(
+        (math.ceil(len(panels) / columns), columns),
+        (3.3, 2.4) if columns == 1 else (2.2, 2.0) if columns == 2 else (1.6, 1.8),
+        question=question,
+        study=study,
+        notes=notes,
+        above=0.36 if len(panels) > 1 else 0.1,
+        left=0.5,
+        right=0.3 + max(figures.text_width(text, figures.TEXT) for text in texts),
+    )
+    values = rows["mean"].dropna()
+    edge = 0.06 * (values.max() - values.min()) or 1.0 if len(values) else 1.0
+    low, high = (values.min() - edge, values.max() + edge) if len(values) else (0, 1)
+    for index, place in enumerate(grid.flat):
+        place.set_visible(index < len(panels))
+        place.set_ylim(low, min(high, most))
+        place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        set_ticks(place, rows["x"], x)
+        lowest = index + columns >= len(panels)
+        place.tick_params(labelleft=index % columns == 0, labelbottom=lowest)
+        place.set_ylabel(y_label if index % columns == 0 else "")
+        place.set_xlabel(x.label if lowest else "")
+    widest = max(figures.text_width(panel, figures.SMALL, "bold") for panel in panels)
+    size = figures.SMALL * min(1, TITLE / max(widest, TITLE))
+    for place, panel in zip(grid.flat, panels, strict=False):
+        own = rows[rows["panel"] == panel]
+        if len(panels) > 1:
+            place.set_title(panel, loc="left", size=size, weight="bold", pad=8)
+        draw_lines(place, own, looks, x)
+        if own["mean"].isna().all():
+            place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+        figures.label_ends(place, ends[panel])
+    return figure
+
+
+def placed(x: pd.Series, axis: Axis) -> pd.Series:
+    """Where numbers stand on the axis."""
+    return np.log2(x.astype(float)) if axis.log else x.astype(float)
+
+
+def set_ticks(place: Axes, x: pd.Series, axis: Axis) -> None:
+    """A tick at each number, or at round ones where there are many."""
+    numbers = pd.Series(sorted(x.dropna().unique()), dtype=float)
+    at = placed(numbers, axis)
+    if at.empty:
+        return
+    edge = 0.06 * (at.iloc[-1] - at.iloc[0]) or 0.5
+    place.set_xlim(at.iloc[0] - edge, at.iloc[-1] + edge)
+    place.xaxis.set_minor_locator(NullLocator())
+    if len(at) <= MOST_TICKS:
+        place.xaxis.set_major_locator(FixedLocator(at.tolist()))
+        place.set_xticks(at.tolist(), [f"{number:g}" for number in numbers])
+    elif not axis.log:
+        place.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+
+
+def end_labels(
+    rows: pd.DataFrame, looks: Mapping[str, Look], x: Axis, digits: int
+) -> list[tuple[float, float, str, Look]]:
+    """Where each line ends, and what stands there."""
+    ends = []
+    for line, look in looks.items():
+        own = rows[(rows["line"] == line) & rows["mean"].notna()].sort_values("x")
+        if len(own):
+            last = own.iloc[-1]
+            number = f"{last['mean']:.{digits}f}"
+            number = number.lstrip("-") if not float(number) else number  # no -0.0
+            text = f"{line}: {number}" if line else number
+            ends.append((float(placed(own["x"], x).iloc[-1]), last["mean"], text, look))
+    return ends
+
+
+def draw_lines(place: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], x: Axis) -> None:
+    """Draw the lines of a panel, a little beside each other so that all intervals are seen."""
+    steps = np.diff(np.sort(placed(rows["x"].drop_duplicates(), x)))
+    room = DODGE * (steps.min() if len(steps) else 1)
+    shown = [line for line in looks if (rows["line"] == line).any()]
+    for number, line in enumerate(shown):
+        look = looks[line]
+        own = rows[rows["line"] == line].sort_values("x")
+        at = placed(own["x"], x) + (number - (len(shown) - 1) / 2) * room
+        place.vlines(at, own["low"], own["high"], color=look.colour, lw=1.1, alpha=0.8)
+        place.plot(at, own["mean"], color=look.colour, ls=look.dash, lw=1.2)
+        size = 4 if len(own) <= 12 else 2.2
+        style = {"color": look.colour, "mec": "white", "mew": 0.4, "zorder": 4}
+        place.plot(at, own["mean"], look.marker, ms=size, **style)

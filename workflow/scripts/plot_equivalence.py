@@ -1,0 +1,100 @@
+"""Draw what one change does to accuracy, and whether that is less than the margin.
+
+    python workflow/scripts/plot_equivalence.py --equivalence results/S/equivalence.csv \\
+        --study results/S/study.json --bands results/S/bands.csv --curves results/S/curves.csv \\
+        --summary results/S/summary.csv --runs results/S/runs.csv \\
+        --out results/S/figures/equivalence
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from normres import figures, rows
+from normres.errors import run_command
+from normres.report_tables import configuration_label
+from normres.tables import axis_text
+from normres.wording import interval_words
+
+PARTS = ("mean", "low", "high")
+HEADER = "points [90 % interval]"
+
+
+def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
+    """Draw the figure; return it, the rows it shows (in points) and its finding."""
+    drawn = tables.others["equivalence"].sort_values(["changed", "configuration"], kind="stable")
+    drawn = drawn.assign(
+        **{part: 100 * drawn[f"difference_{part}"].astype(float) for part in PARTS},
+        margin=100 * drawn["margin"].astype(float),
+    ).reset_index(drop=True)
+    verdict = drawn["equivalent"].astype(str).str.lower().eq("true")
+    names = [
+        f"{change_text(row)} ({configuration_label(row, tables.study)})"
+        for _, row in drawn.iterrows()
+    ]
+    results = [
+        f"{result_text(row)}{'; within the margin' if inside else ''}"
+        for inside, (_, row) in zip(verdict, drawn.iterrows(), strict=True)
+    ]
+    margin = drawn["margin"].max() if len(drawn) else 0.0
+    figure, axes = rows.row_page(
+        names,
+        results,
+        HEADER,
+        question="What does one change do to the accuracy, and is it less than the margin?",
+        study=tables.study,
+        notes=[
+            "A row: a change, and the configuration after it. Mark and line: test accuracy after "
+            "minus before, paired over n seeds, with the 90 % interval of two one-sided tests; "
+            f"full marks: within {margin:.1f} points (dashed) at 5 %.",
+            figures.missing_note(tables),
+        ],
+    )
+    for height, (inside, (_, row)) in enumerate(zip(verdict, drawn.iterrows(), strict=True)):
+        axes.hlines(height, row["low"], row["high"], color="#0072B2", lw=1.4)
+        fill = "#0072B2" if inside else "white"
+        axes.plot(row["mean"], height, "o", ms=5, mfc=fill, mec="#0072B2", mew=1)
+    for edge in (-margin, margin):
+        axes.axvline(edge, color="#888888", lw=0.8, ls=(0, (4, 2)))
+    axes.axvline(0, color="#888888", lw=0.6)
+    low, high = rows.limits(drawn[list(PARTS)].to_numpy(float).ravel(), 4 * margin)
+    axes.set_xlim(min(low, -1.5 * margin), max(high, 1.5 * margin))
+    axes.set_xlabel("test accuracy, after minus before (points)")
+    if drawn.empty:
+        axes.text(0.5, 0.5, "no complete run", ha="center", transform=axes.transAxes)
+    return figure, drawn, describe(drawn, verdict, margin)
+
+
+def change_text(row: pd.Series) -> str:
+    """What a row changes: "conv bias: default > true"."""
+    before, after = axis_text(row["before"]), axis_text(row["after"])
+    return f"{row['changed'].replace('_', ' ')}: {before} > {after}"
+
+
+def result_text(row: pd.Series) -> str:
+    """A row's difference, interval and n."""
+    if pd.isna(row["mean"]):
+        return f"n = {row['n']}"
+    return (
+        f"{row['mean']:+.2f}{interval_words(row['low'], row['high'], row['n'], 2)}, n = {row['n']}"
+    )
+
+
+def describe(drawn: pd.DataFrame, verdict: pd.Series, margin: float) -> str:
+    """How many changes are within the margin, and the largest."""
+    found = drawn[drawn["mean"].notna()]
+    if found.empty:
+        return ""
+    row = found.loc[found["mean"].abs().idxmax()]
+    return (
+        f"{int(verdict.sum())} of {len(drawn)} changes are shown to do less than {margin:.1f} "
+        f"points; the largest difference, {change_text(row)}: {result_text(row)} pairs "
+        "(90 % interval)."
+    )
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    figures.render(draw, figures.parser(__doc__, "equivalence").parse_args(argv))
+
+
+if __name__ == "__main__":
+    run_command(main)
