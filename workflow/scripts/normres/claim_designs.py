@@ -10,7 +10,7 @@ from normres.claim_statistics import Tables, runs_of, select, stars
 from normres.claims import Claim
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.expressions import Measured
-from normres.options import option_schemas
+from normres.options import SEED_OPTIONS, option_schemas
 from normres.protocol import BEYOND_EXERCISE
 from normres.tables import axis_text
 
@@ -103,8 +103,8 @@ def _option_differences(
             everything = "dataset" in design and option not in BEYOND_EXERCISE
             if option not in asked or asked[option] == "*" or not (named or everything):
                 continue
-            # "seed" is the default of some options: the run's own.
-            wanted = run["seed"] if asked[option] == "seed" else asked[option]
+            own_seed = option in SEED_OPTIONS and asked[option] == "seed"
+            wanted = run["seed"] if own_seed else asked[option]
             ours, theirs = axis_text(value), axis_text(wanted)
             if ours != theirs:
                 yield f"{option.replace('_', ' ')} {ours} instead of {theirs}"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from normres.options import option_schemas
+from normres.options import SEED_OPTIONS, option_schemas
 from normres.tables import axis_text, norm_title
 
 # Where the exercise's two parts differ from each other; its other options are the defaults.
@@ -21,7 +21,7 @@ def settings(study: Mapping[str, Any]) -> list[dict[str, Any]]:
     schemas = option_schemas()
     name = study["dataset"]["name"]
     parts = [EXERCISE[name]] if name in EXERCISE else list(EXERCISE.values())
-    specifications = [run["specification"] for run in study["runs"]]
+    specifications = [_own_seeds(run["specification"]) for run in study["runs"]]
     used = {key for specification in specifications for key in specification}
     options = [key for key in schemas if key in used]
     options += sorted(used - set(schemas) - {"model", "norm", "seed", "epochs"})
@@ -43,6 +43,12 @@ def settings(study: Mapping[str, Any]) -> list[dict[str, Any]]:
             row["values"] = [f"{v} ({names_with(option, v, readers)})" for v in ours]
         rows.append(row | {"only": applies_to(readers, study), "axis": option in study["axes"]})
     return rows
+
+
+def _own_seeds(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """A specification in which a seed that is the run's own is called that, as by default."""
+    own = {o: "seed" for o in SEED_OPTIONS if specification.get(o) == specification["seed"]}
+    return {**specification, **own}
 
 
 def setting_row(
