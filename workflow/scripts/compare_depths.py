@@ -56,7 +56,8 @@ def slopes(runs: pd.DataFrame, quantity: str) -> pd.Series:
     if table.empty or table.shape[1] < 2:
         return pd.Series(dtype=float)
     fitted = np.polynomial.polynomial.polyfit(table.columns.to_numpy(float), table.T.to_numpy(), 1)
-    return pd.Series(fitted[1], index=table.index)
+    # Rounding must not give equal slopes a spread.
+    return pd.Series(fitted[1].round(12), index=table.index)
 
 
 def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
