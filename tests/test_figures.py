@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import re
 
 import matplotlib.image
 import numpy as np
@@ -17,6 +18,7 @@ from normres import figures
 from normres.analyses import ANALYSES, NORM_COST
 from normres.errors import InputError
 from normres.figures import MODEL_COLOURS, NORM_COLOURS, Look, luminance, spread, text_width, wrap
+from normres.files import seal
 from normres.findings import extreme_words
 from normres.gallery import ENTRIES, EVERY_FIGURE_READS, FORMATS, Entry
 from normres.tables import configurations, read_cells, read_study, read_table
@@ -231,8 +233,22 @@ def test_classes_confusions_and_hard_images_are_those_of_the_tables(studies, plo
 def test_a_finding_gives_each_number_its_n(name, plotted):
     said = plotted(name, "quickstart").with_suffix(".txt").read_text()
     assert "n = " in said or "(exact" in said
+    assert "np." not in said and "nan" not in said
     assert said.count("[") == said.count("]") == said.count("], n = ")
     assert plotted(name, "single").with_suffix(".txt").read_text().count("[") <= 5
+
+
+def test_classes_that_are_numbers_are_named_like_any_other(studies, tmp_path):
+    """As those of the digits: a csv gives no hint that they are names."""
+    files = dict(studies["single"])
+    for name in ("classes", "confusion", "hardest_images"):
+        files[name] = tmp_path / f"{name}.csv"
+        text = studies["single"][name].read_text().replace("digit ", "")
+        files[name].write_text(text)
+        seal(files[name])
+        entry = "class_accuracy" if name == "classes" else name
+        said = plot(entry, files, "numbers").with_suffix(".txt").read_text()
+        assert re.search(r" '\d' ", said) and "np." not in said and ".0 of" not in said
 
 
 def test_findings_order_only_what_intervals_order():

@@ -30,7 +30,7 @@ PARTS = ["mean", "low", "high"]
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows (in %) and its finding."""
     study = tables.study
-    classes = tables.others["classes"]
+    classes = figures.name_classes(tables.others["classes"])
     classes = classes.assign(**{part: 100 * classes[part].astype(float) for part in PARTS})
     measured = classes[classes["n"] > 0]
     order = measured.groupby("label", sort=False)["mean"].mean().sort_values(kind="stable")
@@ -44,7 +44,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         (3.3 if columns == 1 else 1.9, max(1.0, ROW * len(shown))),
         question="Which classes are hard, and for which configuration?",
         study=study,
-        notes=[note(tables, len(order), panels), figures.missing_note(tables)],
+        notes=[note(tables, len(order)), figures.missing_note(tables)],
         above=0.42,
         below=0.42,
         left=0.15 + max([figures.text_width(name, figures.TEXT) for name in names], default=0),
@@ -95,7 +95,7 @@ def write_legend(place: Axes, at: float, label: str, look: figures.Look) -> floa
     width, height = place.figure.get_size_inches() * (wide, high)
     wanted = 0.2 + figures.text_width(label, figures.SMALL)
     if not label or at + wanted > width + 0.15:
-        return math.inf  # the table names them all
+        return math.inf  # the note tells the order of the rest
     y = 1 + 0.1 / height
     style = {"transform": place.transAxes, "clip_on": False}
     place.plot((at + 0.05) / width, y, look.marker, color=look.colour, ms=3.5, **style)
@@ -111,7 +111,7 @@ def write_legend(place: Axes, at: float, label: str, look: figures.Look) -> floa
     return at + wanted
 
 
-def note(tables: figures.Tables, classes: int, panels: list[Panel]) -> str:
+def note(tables: figures.Tables, classes: int) -> str:
     """What is drawn, and what is not."""
     parts = [
         "Mark and line: mean over seeds of the accuracy on the test images of the class, and its "
@@ -119,7 +119,7 @@ def note(tables: figures.Tables, classes: int, panels: list[Panel]) -> str:
     ]
     if classes > MOST_CLASSES:
         parts.append(f"The {MOST_CLASSES} hardest of {classes} classes.")
-    if any(len(panel.lines) > 4 for panel in panels):
+    if tables.study["axes"]:
         parts.append("From pale to full colour: the axis values in the order of the study.")
     left_out = tables.others["classes"].drop_duplicates("configuration")["left_out"].sum()
     if left_out:

@@ -25,7 +25,7 @@ PARTS = ["mean", "low", "high"]
 
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows (in %) and its finding."""
-    confusion = tables.others["confusion"]
+    confusion = figures.name_classes(tables.others["confusion"])
     chosen = choose(tables.summary, confusion)
     drawn = confusion[confusion["configuration"] == chosen]
     drawn = drawn.assign(**{part: 100 * drawn[part].astype(float) for part in PARTS})

@@ -31,6 +31,7 @@ def draw(
     tables: figures.Tables, hardest: pd.DataFrame, images: Images
 ) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows and its finding."""
+    hardest = figures.name_classes(hardest)
     drawn = hardest.head(SHOWN)
     count = max(1, math.ceil(len(drawn) / COLUMNS))
     longest = [*drawn["label"].astype(str), *("> " + drawn["predicted"].astype(str)), ""]

@@ -61,8 +61,8 @@ def result_text(row: pd.Series) -> str:
     if not row["n"]:
         return "no complete run"
     interval = interval_words(row["low"], row["high"], row["n"], 1)
-    ranks = f"{row['rank_low']}"
-    ranks += f" to {row['rank_high']}" if row["rank_high"] > row["rank_low"] else ""
+    ranks = f"{row['rank_low']:.0f}"
+    ranks += f" to {row['rank_high']:.0f}" if row["rank_high"] > row["rank_low"] else ""
     return f"{row['mean']:.1f}{interval}, n = {row['n']}; {ranks}"
 
 

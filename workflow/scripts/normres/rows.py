@@ -29,7 +29,7 @@ def row_page(
 
     Row i is at height i; the x axis is left to the caller.
     """
-    left = max([figures.text_width(name, figures.TEXT) for name in names], default=0) + GAP
+    left = max([figures.text_width(name, figures.TEXT) for name in names], default=0) + GAP + 0.05
     right = max(figures.text_width(text, figures.TEXT) for text in [*results, header]) + GAP
     figure, grid = figures.page(
         (1, 1),
