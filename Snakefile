@@ -44,6 +44,8 @@ localrules:
     evaluate_predictions,
     list_claims,
     check_claims,
+    list_comparisons,
+    compare_configurations,
     plot_figure,
     render_report,
     export_crate,

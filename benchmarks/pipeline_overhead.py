@@ -195,13 +195,18 @@ class Scaling:
         self.command("collect_runs", *study, *data, *out)
         given = self.tables("curves", "runs", "complexity", "timing")
         self.command("summarize_runs", *study, *given, "--out", self.results)
+        (declared,) = self.results.glob(".comparisons-*.json")
+        out = ("--out", self.results / "comparisons.csv")
+        out += ("--markdown", self.results / "comparisons.md")
+        given = ("--declared", declared, *self.tables("runs"))
+        self.command("compare_configurations", *study, *given, *data, *out)
         figures = gallery.figures(expand("many", large_study(self.seeds)))
         for name, entry in figures.items():
             given = self.tables(*gallery.EVERY_FIGURE_READS, *entry.tables)
             out = ("--out", self.results / "figures" / name)
             self.command(entry.command, *entry.arguments.split(), *study, *given, *out, step=name)
         drawn = [self.results / "figures" / f"{name}.svg" for name in figures]
-        given = self.tables("runs", "summary", "complexity", "layers")
+        given = self.tables("runs", "summary", "comparisons", "complexity", "layers")
         given += ["--timing", self.results / "timing.json"]
         out = ("--figures", *drawn, "--out", self.results / "report.html")
         self.command("render_report", *study, *given, *data, *out)

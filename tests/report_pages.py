@@ -95,7 +95,9 @@ def draw(folder: Path, command: Any, name: str) -> Path:
 
 def render(folder: Path, figures: list[Path] = ()) -> str:
     """Write report.html in `folder`; return its text."""
-    options = table_options(folder, "runs", "summary", "complexity", "layers", "claims")
+    options = table_options(
+        folder, "runs", "summary", "comparisons", "complexity", "layers", "claims"
+    )
     report = folder / "report.html"
     render_report.main(
         [

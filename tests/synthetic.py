@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 import collect_runs
+import compare_configurations
 import summarize_runs
 import time_training
+from normres.comparisons import declared as declare
 from normres.history import COLUMNS
 from normres.preparation import ImageSource, write_images
 
@@ -291,7 +293,7 @@ def write_timing(folder: Path, plan: dict[str, Any]) -> None:
 
 
 def aggregate(study: Path) -> dict[str, Path]:
-    """Run collect_runs and summarize_runs on a study.json; return the files by option name."""
+    """Run all that makes tables from runs on a study.json; return the files by option name."""
     files = {name: study.parent / f"{name}.csv" for name in ("bands", "curves", "summary", "runs")}
     collect_runs.main(
         f"--study {study} --dataset {study.parent / 'dataset.json'} "
@@ -302,4 +304,22 @@ def aggregate(study: Path) -> dict[str, Path]:
         f"--complexity {study.parent / 'complexity.csv'} "
         f"--timing {study.parent / 'timing.csv'} --out {study.parent}".split()
     )
+    compare(study)
     return {"study": study, **files}
+
+
+def compare(
+    study: Path, *comparisons: dict[str, Any], interest: tuple[float, ...] = (0.5, 1)
+) -> Path:
+    """Run compare_configurations with declared comparisons; return comparisons.csv."""
+    declared = study.parent / "declared.json"
+    entries = declare({"comparisons": comparisons})
+    listed = {"comparisons": entries, "differences_of_interest": list(interest)}
+    declared.write_text(json.dumps(listed), encoding="utf-8")
+    table = study.parent / "comparisons.csv"
+    compare_configurations.main(
+        f"--study {study} --declared {declared} --runs {study.parent / 'runs.csv'} "
+        f"--dataset {study.parent / 'data' / 'dataset.json'} --out {table} "
+        f"--markdown {table.with_suffix('.md')}".split()
+    )
+    return table

@@ -17,6 +17,7 @@ import check_claims
 import plot_final_accuracy
 import plot_test_accuracy
 import render_report
+import synthetic
 from normres.claims import exercise_claims
 from normres.errors import InputError
 from normres.files import seal, write_text
@@ -43,6 +44,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         title=HOSTILE,
         excluded=[{"model": "resnet", "norm": "layer", "reason": "told <b>twice</b>"}],
     )
+    synthetic.compare(folder / "study.json", {"of": {"norm": "group"}, "against": {"norm": "none"}})
     figures = [
         draw(folder, plot_test_accuracy, "test_accuracy"),
         draw(folder, plot_final_accuracy, "final_accuracy"),
@@ -92,6 +94,20 @@ def test_report_has_every_part(page: str) -> None:
         "resnet, layer norm: told <b>twice</b>",
     ):
         assert part in text.replace("\N{NO-BREAK SPACE}", " "), part
+
+
+def test_comparisons_are_findings_a_table_and_what_no_data_could_show(page: str) -> None:
+    section = page[page.index('<h2 id="comparisons">') : page.index('<h2 id="costs">')]
+    text = words("<body>" + section)
+    assert re.search(
+        r"The mean test accuracy of resnet, group norm is \d\.\d\d points (above|below) that of "
+        r"resnet, no norm \(95 % interval .* to .*, n = 2 and 3, p = .* after Holm's adjustment",
+        text,
+    )
+    assert "n = 2 and 3 its smallest p is 0.20, 0.40 after Holm's adjustment for 3." in text
+    assert "1 diverged or failed" in text and "runs a side for 0.5 points" in text
+    assert "All other pairs, without a test (12)" in text
+    assert 'href="comparisons.csv"' in section and "nan" not in text.lower().split()
 
 
 def test_runs_without_result_are_named_with_reason_and_log(page: str) -> None:

@@ -17,7 +17,7 @@ FIGURES = len(gallery.figures(expand("tiny", TINY)))
 # What follows new times: all tables and figures but those of the runs themselves.
 SUMMARY = {"summarize_runs": 1, "check_claims": 1, "plot_figure": FIGURES, "render_report": 1}
 TIMED_ANEW = {**SUMMARY, "verdict": 1}
-AGGREGATION = {"collect_runs": 1, "evaluate_predictions": 1, **SUMMARY}
+AGGREGATION = {"collect_runs": 1, "evaluate_predictions": 1, "compare_configurations": 1, **SUMMARY}
 NETWORKS = {"list_networks": 1, "count_complexity": 1}
 TIMING = {"list_timed": 1, "time_training": 1}
 REDEFINED = {"mark_definition": 1, "resolve_study": 1, **AGGREGATION, "verdict": 1}
@@ -185,6 +185,18 @@ def test_more_repeats_of_the_timing(project):
 def test_edited_timing(project):
     project.edit("workflow/scripts/normres/measurement.py", "STEP: 0.05", "STEP: 0.06")
     assert project.planned() == {**TIMING, **TIMED_ANEW}
+
+
+def test_another_comparison(project):
+    compared = {"of": {"norm": "batch"}, "against": {"norm": "none"}}
+    project.configure(tiny={**TINY, "comparisons": [compared]})
+    again = {"list_comparisons": 1, "compare_configurations": 1, "render_report": 1, "verdict": 1}
+    assert project.planned() == again
+    project.run()
+    assert (
+        "declared,convnet/batch,convnet/none" in project.results("tiny/comparisons.csv").read_text()
+    )
+    assert project.planned() == {}
 
 
 def test_a_changed_learning_rate(project):

@@ -163,6 +163,54 @@ rule check_claims:
         "--timing {input.timing:q} --out {output:q} > {log:q} 2>&1"
 
 
+# As for definitions, the file's name tells one list from another.
+rule list_comparisons:
+    output:
+        "results/{study}/.comparisons-{digest}.json",
+    log:
+        "results/{study}/logs/list_comparisons-{digest}.log",
+    conda:
+        "../../envs/pytorch.yaml"
+    params:
+        declared=pipeline.comparisons_parameter,
+    message:
+        "listing the comparisons of {wildcards.study}"
+    shell:
+        "rm -fv results/{wildcards.study}/.comparisons-* > {log:q}; "
+        "printf '%s\\n' {params.declared:q} > {output:q}"
+
+
+# Reads the runs' logits as evaluate_predictions does.
+rule compare_configurations:
+    input:
+        arrays=ancient(pipeline.array_files),
+        study="results/{study}/study.json",
+        declared=pipeline.comparisons_of,
+        runs="results/{study}/runs.csv",
+        description=pipeline.dataset_file,
+    output:
+        table=report(
+            "results/{study}/comparisons.csv",
+            caption="../report/comparisons.rst",
+            category="{study}",
+            labels={"table": "comparisons"},
+        ),
+        markdown="results/{study}/comparisons.md",
+    log:
+        "results/{study}/logs/compare_configurations.log",
+    retries: 0
+    conda:
+        "../../envs/pytorch.yaml"
+    params:
+        code=fingerprint.fingerprint("compare_configurations"),
+    message:
+        "comparing the configurations of {wildcards.study}"
+    shell:
+        "python -m compare_configurations --study {input.study:q} --declared {input.declared:q} "
+        "--runs {input.runs:q} --dataset {input.description:q} --out {output.table:q} "
+        "--markdown {output.markdown:q} > {log:q} 2>&1"
+
+
 rule plot_figure:
     input:
         unpack(pipeline.figure_tables),

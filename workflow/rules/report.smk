@@ -6,6 +6,7 @@ rule render_report:
         study="results/{study}/study.json",
         runs="results/{study}/runs.csv",
         summary="results/{study}/summary.csv",
+        comparisons="results/{study}/comparisons.csv",
         complexity="results/{study}/complexity.csv",
         layers="results/{study}/layers.csv",
         timing="results/{study}/timing.json",
@@ -27,6 +28,7 @@ rule render_report:
         "python -m render_report --study {input.study:q} --runs {input.runs:q} "
         "--summary {input.summary:q} --complexity {input.complexity:q} --layers {input.layers:q} "
         "--timing {input.timing:q} --claims {input.claims:q} "
+        "--comparisons {input.comparisons:q} "
         "--dataset {input.dataset:q} --figures {input.figures:q} "
         "--out {output:q} > {log:q} 2>&1"
 

@@ -2,6 +2,7 @@
 
     python workflow/scripts/render_report.py --study results/S/study.json \\
         --runs results/S/runs.csv --summary results/S/summary.csv \\
+        --comparisons results/S/comparisons.csv \\
         --complexity results/S/complexity.csv --layers results/S/layers.csv \\
         --timing results/S/timing.json --claims results/S/claims.csv \\
         --dataset results/data/D/dataset.json \\
@@ -22,6 +23,7 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
+from normres.comparison_tables import read_comparisons, report_section
 from normres.errors import run_command
 from normres.files import read_json, write_text
 from normres.protocol import settings
@@ -277,6 +279,7 @@ def main(argv: list[str] | None = None) -> None:
             for number, path in enumerate(arguments.figures, start=1)
         ],
         summary=summary_columns(summary, runs, study),
+        comparisons=report_section(read_comparisons(arguments.comparisons), study),
         complexity=complexity_columns(complexity, study),
         claims=claims_section(
             read_claims_table(arguments.claims),
@@ -302,6 +305,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "study": "study.json, beside runs/",
         "runs": "runs.csv of collect_runs",
         "summary": "summary.csv of summarize_runs",
+        "comparisons": "comparisons.csv of compare_configurations",
         "complexity": "complexity.csv of count_complexity",
         "layers": "layers.csv of count_complexity",
         "timing": "timing.json of time_training",

@@ -73,7 +73,21 @@ def _coerce_study(study: Any) -> Any:
             _coerce_values(rule, option_schemas()) if isinstance(rule, dict) else rule
             for rule in study["exclude"]
         ]
+    if isinstance(study.get("comparisons"), list):
+        study["comparisons"] = [_coerce_comparison(entry) for entry in study["comparisons"]]
     return study
+
+
+def _coerce_comparison(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    items = schema()["$defs"]["study"]["properties"]["comparisons"]["items"]
+    return {
+        key: _coerce_values(value, option_schemas())
+        if key in ("of", "against") and isinstance(value, dict)
+        else coerce(value, items["properties"].get(key, {}))
+        for key, value in entry.items()
+    }
 
 
 def _coerce_values(values: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from normres import catalog, fingerprint
+from normres import catalog, comparisons, fingerprint
 from normres.analyses import check_analyses
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
@@ -30,6 +30,9 @@ MOST_RUNS = 100_000
 # What a run leaves behind.
 HISTORY, RECORD, WEIGHTS, LOGITS = "history.csv", "run.json", "model.pt", "test_logits.npy"
 RUN_FILES = (HISTORY, RECORD, WEIGHTS, LOGITS)
+
+# Keys of a study that no run and no table of runs depends on: only comparisons.csv.
+COMPARISON_KEYS = ("comparisons", "differences_of_interest")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Study:
     reported: list[dict[str, Any]]
     analyses: list[str]
     claims: list[dict[str, Any]]  # a user's; no part of the definition (see claims.py)
+    comparisons: Mapping[str, Any]  # declared, and differences_of_interest; see comparisons.py
 
     def describe(self) -> dict[str, Any]:
         """What study.json holds: the study with every run's specification and fingerprint."""
@@ -159,6 +163,7 @@ def expand(name: str, study: Mapping[str, Any]) -> Study:
         reported=study.get("reported", []),
         analyses=study.get("analyses", []),
         claims=study.get("claims", []),
+        comparisons=_comparisons(study, axes, runs, where),
     )
 
 
@@ -166,7 +171,7 @@ def _definition(
     study: Mapping[str, Any], given: Mapping[str, Any], dataset: Mapping[str, Any]
 ) -> dict[str, Any]:
     schemas = option_schemas()
-    beside = {*schemas, "analyses", "claims"}
+    beside = {*schemas, "analyses", "claims", *COMPARISON_KEYS}
     kept = {key: value for key, value in study.items() if key not in beside}
     if "image_size" not in dataset:
         kept.pop("image_size", None)
@@ -286,6 +291,25 @@ def _check_used(
         for option in overrides:
             if all(option not in run.specification for run in runs if run.model == model):
                 raise InputError(f"{where}.overrides.{model}.{option}: applies to none of its runs")
+
+
+def _comparisons(
+    study: Mapping[str, Any], axes: Mapping[str, list[Any]], runs: list[Run], where: str
+) -> dict[str, Any]:
+    """What the study declares to compare, its values as in a specification."""
+    text = {"type": "string"}
+    entries = comparisons.declared(study)
+    for entry in entries:
+        for side in ("of", "against"):
+            entry[side] = {
+                key: _normal(value, option_schemas().get(key, text))
+                for key, value in entry[side].items()
+            }
+    found = {(r.model, r.norm, *r.axes.items()): r for r in runs}.values()
+    configurations = [{"model": r.model, "norm": r.norm, **r.axes} for r in found]
+    comparisons.expand(entries, configurations, axes, f"{where}.comparisons")
+    interest = study.get("differences_of_interest", [0.5, 1.0])
+    return {"comparisons": entries, "differences_of_interest": sorted(map(float, interest))}
 
 
 def _exclusions(study: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+ALPHA = 0.05
 FREE: tuple[float | None, float | None] = (None, None)
 NO_SPREAD = "all {n} runs are equal, so their spread is not known"
 ONE_RUN = "a single run has no spread"
@@ -173,7 +174,7 @@ def equivalence(
     margin: float,
     *,
     paired: bool = False,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
 ) -> Equivalence:
     """Two one-sided t tests (TOST) of whether the means differ by less than `margin`.
 

@@ -33,6 +33,7 @@ TABLES = (
     *("study.json", "curves.csv", "runs.csv", "complexity.csv", "layers.csv"),
     *("timing.csv", "timing.json", "bands.csv", "summary.csv", "summary.md"),
     *("summary.tex", "classes.csv", "confusion.csv", "hardest_images.csv", "claims.csv"),
+    *("comparisons.csv", "comparisons.md"),
 )
 COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
 ALL_CORES = 1_000_000  # threads of a job that wants the machine alone: Snakemake has fewer to give
@@ -40,6 +41,7 @@ LONGEST_ARGUMENT = 100_000  # bytes; Linux allows 131,072 for a whole shell comm
 REPORT_TEXTS = (
     "report/report.html.j2",
     "report/claims.html.j2",
+    "report/comparisons.html.j2",
     "report/figure.rst",
     "schemas/config.schema.yaml",
 )
@@ -275,6 +277,22 @@ class Pipeline:
         """`claims_file` of a job's study."""
         return self.claims_file(wildcards.study)
 
+    def comparisons_parameter(self, wildcards) -> str:
+        """What a job's study declares to compare, as one canonical JSON text.
+
+        Apart from the definition: so another comparison collects, summarises and draws nothing.
+        """
+        return canonical(self.studies[wildcards.study].comparisons)
+
+    def comparisons_file(self, study: str) -> str:
+        """A file whose name changes with the declared comparisons, which it holds."""
+        text = canonical(self.studies[study].comparisons)
+        return f"{RESULTS}/{study}/.comparisons-{digest(text.encode())}.json"
+
+    def comparisons_of(self, wildcards) -> str:
+        """`comparisons_file` of a job's study."""
+        return self.comparisons_file(wildcards.study)
+
     def dataset_arguments(self, wildcards) -> str:
         """Arguments of prepare_data.py for one data set, quoted for the shell."""
         dataset = self.datasets[wildcards.dataset]
@@ -409,6 +427,7 @@ class Pipeline:
             files += [*self._results(study), f"{folder}/verdict.txt"]
             files += [f"{folder}/tensorboard"] * self.config.tensorboard
             listed = (self.definition_file, self.networks_file, self.timed_file, self.claims_file)
+            listed += (self.comparisons_file,)
             files += [file(study.name) for file in listed]
         return files
 

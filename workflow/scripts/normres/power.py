@@ -13,9 +13,9 @@ from math import isnan, nan
 
 from scipy import stats
 
-from normres.inference import is_constant, numbers
+from normres.inference import ALPHA, is_constant, numbers
 
-ALPHA, POWER = 0.05, 0.8
+POWER = 0.8
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A configuration is what differs between runs besides the seed: model, norm and t
 Its name is like "resnet/batch/batch_size=32".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,12 @@ def axis_text(value: Any) -> str:
 def configuration_columns(study: Mapping[str, Any]) -> list[str]:
     """Columns that tell configurations apart: model, norm and the study's axes."""
     return ["model", "norm", *study["axes"]]
+
+
+def configuration_name(configuration: Mapping[str, Any], axes: Sequence[str]) -> str:
+    """A configuration's name: "resnet/batch/batch_size=32", with the axes that it has."""
+    parts = [f"{a}={axis_text(configuration[a])}" for a in axes if a in configuration]
+    return "/".join([configuration["model"], configuration["norm"], *parts])
 
 
 def configurations(study: Mapping[str, Any]) -> pd.DataFrame:

@@ -1,0 +1,270 @@
+"""comparisons.csv: its columns, and the tables for people that are made from it."""
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from normres.errors import InputError
+from normres.inference import ALPHA
+from normres.report_tables import EMPTY, Cell, Column, configuration_label, ends_text, number_text
+from normres.tables import configurations, read_cells
+
+COLUMNS = [
+    "kind", "of", "against", "metric", "unit", "paired",
+    "n_of", "n_against", "lost_of", "lost_against", "mean_of", "mean_against",
+    "difference", "low", "high", "df", "correlation",
+    "p", "p_holm", "permutation_p", "permutation_p_holm", "permutation_exact",
+    "smallest_p", "smallest_p_holm", "family",
+    "test_images", "total_sd", "seeds_sd", "images_sd", "seeds_share", "total_low", "total_high",
+    "sd", "sd_from", "spread_check_p", "detectable", "note",
+]  # fmt: skip
+MOST_SHOWN = 200  # rows without a test, in the report
+METRICS = {
+    "test_accuracy": "test accuracy",
+    "test_loss": "test loss",
+    "train_loss": "training loss",
+    "train_eval_accuracy": "training accuracy",
+    "gap": "training minus test accuracy",
+}
+
+
+def labels(study: Mapping[str, Any]) -> dict[str, str]:
+    """Words for each configuration, by its name: "resnet, batch norm"."""
+    table = configurations(study)
+    rows = zip(table.index, table.to_dict("records"), strict=True)
+    return {name: configuration_label(row, study) for name, row in rows}
+
+
+def read_comparisons(path: Any) -> pd.DataFrame:
+    """Read comparisons.csv; raises InputError where it is missing or lacks a column."""
+    table = read_cells(path, {})
+    if lacking := [column for column in COLUMNS if column not in table]:
+        raise InputError(f"{path}: no column {', '.join(lacking)}; remake it")
+    return table.astype({"family": "Int64"})
+
+
+def p_text(p: float) -> str:
+    """A p value: "0.0079", "< 0.0001"."""
+    if pd.isna(p):
+        return EMPTY
+    if p < 0.0001:
+        return "< 0.0001"
+    return f"{p:.3g}" if p < 0.1 else f"{p:.2f}"
+
+
+def count_text(row: Mapping[str, Any]) -> str:
+    """Runs on both sides: "5 and 4"; pairs: "5 pairs"."""
+    if row["paired"]:
+        return f"{row['n_of']} pairs"
+    return f"{row['n_of']} and {row['n_against']}"
+
+
+def lost_text(row: Mapping[str, Any]) -> str:
+    """How many runs of a comparison are not in it; empty where none is lost."""
+    lost = row["lost_of"] + row["lost_against"]
+    return f"{lost} diverged or failed" if lost else ""
+
+
+def digits(unit: str) -> int:
+    """Decimals of a difference."""
+    return 2 if unit == "points" else 3
+
+
+def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """One sentence on a declared comparison, with its numbers.
+
+    It claims a difference only where the adjusted test rejects equality.
+    """
+    of, against = names[row["of"]], names[row["against"]]
+    what = METRICS[row["metric"]]
+    if pd.isna(row["difference"]):
+        return f"{of} against {against}: no complete run on both sides, so nothing is said."
+    places = digits(row["unit"])
+    size = f"{number_text(abs(row['difference']), places)} {row['unit']}"
+    counts = f"n = {count_text(row)}"
+    way = "above" if row["difference"] > 0 else "below"
+    where = f"The mean {what} of {of} is {size} {way} that of {against}"
+    if pd.isna(row["low"]):
+        return f"{where} ({counts}); no interval: {row['note'].split('; ')[0]}."
+    interval = (
+        f"95 % interval {ends_text(row['low'], row['high'], places)[1:-1].replace(', ', ' to ')}"
+    )
+    test = f"p = {p_text(row['p_holm'])} after Holm's adjustment for {row['family']}"
+    test = test.replace("= <", "<")
+    verdict = "" if row["p_holm"] < ALPHA else ", which does not show a difference"
+    return f"{where} ({interval}, {counts}, {test}){verdict}."
+
+
+def declared_columns(declared: pd.DataFrame, names: Mapping[str, str]) -> list[Column]:
+    """The table of the declared comparisons, a row each."""
+    rows = declared.to_dict("records")
+    columns = [
+        Column("comparison", "first minus second", [comparison_cell(row, names) for row in rows]),
+        Column("n", "runs", [Cell(count_text(row), lost_text(row)) for row in rows]),
+        Column("difference", "[95 % interval]", [difference_cell(row) for row in rows]),
+        Column("p", "t test, Holm's; alone", [p_cell(row, "p") for row in rows]),
+        Column("p", "permutations, Holm's; alone", [p_cell(row, "permutation_p") for row in rows]),
+        Column("detectable", "with 80 % power", [detectable_cell(row) for row in rows]),
+    ]
+    for name in declared.columns:
+        if name.startswith("runs_for_") and declared[name].notna().any():
+            wanted = name.removeprefix("runs_for_")
+            cells = [
+                Cell(EMPTY)
+                if pd.isna(row[name])
+                else Cell(f"{row[name]:,.0f}", "", float(row[name]))
+                for row in rows
+            ]
+            columns.append(Column("runs a side", f"for {wanted} points", cells))
+    if declared["total_sd"].notna().any():
+        columns.append(
+            Column("spread", "sd over seeds; over test images", [parts_cell(row) for row in rows])
+        )
+    return columns
+
+
+def descriptive_columns(others: pd.DataFrame, names: Mapping[str, str]) -> list[Column]:
+    """The table of all other pairs: a difference with its interval, and no test."""
+    rows = others.to_dict("records")
+    return [
+        Column("comparison", "first minus second", [comparison_cell(row, names) for row in rows]),
+        Column("n", "runs", [Cell(count_text(row), lost_text(row)) for row in rows]),
+        Column("difference", "[95 % interval]", [difference_cell(row) for row in rows]),
+    ]
+
+
+def comparison_cell(row: Mapping[str, Any], names: Mapping[str, str]) -> Cell:
+    """Both sides in words, and the metric where it is not the accuracy on test images."""
+    text = f"{names[row['of']]} \N{MINUS SIGN} {names[row['against']]}"
+    under = [METRICS[row["metric"]]] if row["metric"] != "test_accuracy" else []
+    under += ["in pairs, " + correlation_text(row)] if row["paired"] else []
+    return Cell(text, "; ".join(under), text)
+
+
+def correlation_text(row: Mapping[str, Any]) -> str:
+    """The correlation of pairs in words."""
+    if pd.isna(row["correlation"]):
+        return "no correlation can be had"
+    return f"correlation {number_text(row['correlation'], 2)}"
+
+
+def difference_cell(row: Mapping[str, Any]) -> Cell:
+    """A difference with its unit and interval."""
+    if pd.isna(row["difference"]):
+        return Cell(EMPTY)
+    places = digits(row["unit"])
+    text = f"{number_text(row['difference'], places)} {row['unit']}"
+    under = ends_text(row["low"], row["high"], places) or "no interval"
+    return Cell(text, under, float(row["difference"]))
+
+
+def p_cell(row: Mapping[str, Any], test: str) -> Cell:
+    """An adjusted p, and under it the p of the test alone."""
+    adjusted = row[f"{test}_holm"]
+    value = None if pd.isna(adjusted) else float(adjusted)
+    return Cell(p_text(adjusted), "" if pd.isna(row[test]) else p_text(row[test]), value)
+
+
+def detectable_cell(row: Mapping[str, Any]) -> Cell:
+    """The smallest detectable difference, and under it the spread that it rests on."""
+    if pd.isna(row["detectable"]):
+        return Cell(EMPTY)
+    places = digits(row["unit"])
+    under = f"sd {number_text(row['sd'], places)}"
+    return Cell(
+        f"{number_text(row['detectable'], places)} {row['unit']}", under, float(row["detectable"])
+    )
+
+
+def parts_cell(row: Mapping[str, Any]) -> Cell:
+    """The parts of a difference's spread."""
+    if pd.isna(row["total_sd"]):
+        return Cell(EMPTY)
+    text = f"{number_text(row['seeds_sd'], 2)}; {number_text(row['images_sd'], 2)}"
+    return Cell(text, f"both {number_text(row['total_sd'], 2)}", float(row["total_sd"]))
+
+
+def spread_sentence(declared: pd.DataFrame) -> str:
+    """What the spread in the columns on power rests on; empty where there is none."""
+    sources = declared["sd_from"].dropna().unique() if len(declared) else []
+    return f"The sd is that of {' or of '.join(sources)}." if len(sources) else ""
+
+
+def notes(declared: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
+    """What a reader has to know of single declared comparisons."""
+    return [
+        f"{names[row['of']]} against {names[row['against']]}: {row['note']}."
+        for row in declared.to_dict("records")
+        if isinstance(row["note"], str) and row["note"]
+    ]
+
+
+def report_section(table: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report's section on comparisons shows."""
+    names = labels(study)
+    declared, others = (table[table["kind"] == kind] for kind in ("declared", "descriptive"))
+    shown = others.head(MOST_SHOWN)
+    return {
+        "findings": [finding(row, names) for row in declared.to_dict("records")],
+        "explanation": f"{EXPLANATION} {spread_sentence(declared)}".strip(),
+        "declared": declared_columns(declared, names) if len(declared) else [],
+        "parts": declared["total_sd"].notna().any(),
+        "notes": notes(declared, names),
+        "none_declared": NONE_DECLARED,
+        "descriptive": descriptive_columns(shown, names) if len(shown) else [],
+        "others": len(others),
+        "shown": len(shown),
+        "description": DESCRIPTIVE,
+    }
+
+
+def markdown(table: pd.DataFrame, study: Mapping[str, Any]) -> str:
+    """comparisons.md: findings, tables and notes."""
+    names = labels(study)
+    declared, others = (table[table["kind"] == kind] for kind in ("declared", "descriptive"))
+    title = html.escape(" ".join(study["title"].split()), quote=False)
+    parts = [f"# {title}: comparisons"]
+    if len(declared):
+        parts += ["\n".join(f"- {finding(row, names)}" for row in declared.to_dict("records"))]
+        parts += [markdown_table(declared_columns(declared, names))]
+        parts += [f"{EXPLANATION} {spread_sentence(declared)}".strip()]
+        parts += ["\n".join(f"- {note}" for note in notes(declared, names))]
+    else:
+        parts += [NONE_DECLARED]
+    if len(others):
+        parts += ["## All other pairs, without a test", DESCRIPTIVE]
+        parts += [markdown_table(descriptive_columns(others, names))]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def markdown_table(columns: list[Column]) -> str:
+    """Columns of cells as a Markdown table."""
+    cells = {
+        f"{column.name}, {column.note}": [
+            f"{cell.text} {beside(cell.under)}".strip().replace("|", r"\|") for cell in column.cells
+        ]
+        for column in columns
+    }
+    return pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True)
+
+
+def beside(under: str) -> str:
+    """What stands under a cell's text, as it stands beside it: "(sd 0.40)", "[0.10, 0.30]"."""
+    return f"({under})" if under and not under.startswith("[") else under
+
+
+NONE_DECLARED = (
+    "This study declares no comparison (`comparisons` in config.yaml), so none is tested."
+)
+EXPLANATION = (
+    "Differences after the last epoch, over seeds, with Welch's 95 % interval and test (Student's "
+    "paired one for pairs). Holm's adjustment is for all declared comparisons. The permutation "
+    "test needs no normal distribution. Detectable: the difference that this many runs find with "
+    "80 % power."
+)
+DESCRIPTIVE = (
+    "Nobody declared these beforehand, and there are many: an interval without 0 is no evidence by "
+    "itself."
+)
