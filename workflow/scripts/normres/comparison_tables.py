@@ -193,12 +193,13 @@ def spread_sentence(declared: pd.DataFrame) -> str:
 
 
 def notes(declared: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
-    """What a reader has to know of single declared comparisons."""
-    return [
-        f"{names[row['of']]} against {names[row['against']]}: {row['note']}."
-        for row in declared.to_dict("records")
-        if isinstance(row["note"], str) and row["note"]
-    ]
+    """What a reader has to know of single declared comparisons; equal notes are one."""
+    found: dict[str, list[str]] = {}
+    for row in declared.to_dict("records"):
+        if isinstance(row["note"], str) and row["note"]:
+            both = f"{names[row['of']]} against {names[row['against']]}"
+            found.setdefault(row["note"], []).append(both)
+    return [f"{'; '.join(pairs)}: {note}." for note, pairs in found.items()]
 
 
 def report_section(table: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,9 +36,9 @@ class Permutation:
 class CrossedSpread:
     """The spread of a difference of accuracies over other seeds and other test images.
 
-    estimate: the difference, a - b, as a fraction. sd: over both; seeds_sd: over seeds, for these
-    images; images_sd: over images, for these seeds. low, high: the interval for other seeds and
-    other images of the same kinds. reason: why there is none, or empty.
+    estimate: the difference, a - b, as a fraction. sd: over both; seeds_sd: what other seeds
+    change, on these images; images_sd: what other images change on top, over all seeds. low, high:
+    the interval for other seeds and other images of the same kinds. reason: why there is none.
     """
 
     seeds_a: int
@@ -175,8 +175,12 @@ def crossed_spread(
     independently of each other, as Owen's pigeonhole bootstrap does (2007, Annals of Applied
     Statistics 1; Bouthillier et al. 2021, MLSys, on sources of variance). Of n seeds, n - 1 are
     drawn (Rao & Wu 1988, JASA 83): with few seeds, drawing n makes the variance too small by
-    (n - 1) / n. What belongs to neither seeds nor images alone is counted thrice in `sd` (Owen
-    2007), and in both parts; so `sd` is rather too large than too small.
+    (n - 1) / n.
+
+    What belongs to a seed and an image together, the interaction, is counted thrice where both are
+    resampled, and in either part (Owen 2007). It is known from the residuals of seed and image
+    means; what is counted too often is taken off. So the squares of both parts add up to that of
+    `sd`, and seeds have the interaction, as in Welch's standard error.
 
     The interval is estimate +- t sd, with Satterthwaite's degrees of freedom, where only the part
     that is due to seeds is uncertain.
@@ -195,15 +199,18 @@ def crossed_spread(
         reason = f"seeds and test images are told apart from {LEAST_SEEDS} runs on each side on"
         return CrossedSpread(**sizes, estimate=estimate, **_NO_SPREAD, reason=reason)
     both, seeds_only, images_only = _crossed_samples(a, b, paired, samples)
-    sd, seeds_sd, images_sd = (float(part.std(ddof=1)) for part in (both, seeds_only, images_only))
+    both, seeds_only, images_only = (part.var(ddof=1) for part in (both, seeds_only, images_only))
+    shared = _interaction(1.0 * a - b) if paired else _interaction(a) + _interaction(b)
+    seeds_sd, images_sd = seeds_only**0.5, max(images_only - shared, 0.0) ** 0.5
+    sd = max(both - 2 * shared, seeds_only) ** 0.5
     estimate = float(a.mean() - b.mean())
     half = _crossed_quantile(a, b, paired, sd, confidence) * sd
     return CrossedSpread(
         **sizes,
         estimate=estimate,
-        sd=sd,
-        seeds_sd=seeds_sd,
-        images_sd=images_sd,
+        sd=float(sd),
+        seeds_sd=float(seeds_sd),
+        images_sd=float(images_sd),
         low=max(-1.0, estimate - half),
         high=min(1.0, estimate + half),
     )
@@ -233,6 +240,14 @@ def _crossed_samples(
         parts[2].append(all_seeds[drawn].mean(axis=1, dtype=float))
     both, seeds_only, images_only = (np.concatenate(part) for part in parts)
     return both, seeds_only, images_only
+
+
+def _interaction(correct: np.ndarray) -> float:
+    """The variance of the mean of (seeds, images) that belongs to seeds and images together."""
+    x = correct.astype(float)
+    residuals = x - x.mean(axis=0) - x.mean(axis=1, keepdims=True) + x.mean()
+    seeds, images = x.shape
+    return float((residuals**2).sum()) / ((seeds - 1) * (images - 1)) / (seeds * images)
 
 
 def _seed_weights(rng: np.random.Generator, n: int, count: int) -> np.ndarray:
