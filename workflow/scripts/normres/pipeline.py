@@ -278,16 +278,13 @@ class Pipeline:
         return self.claims_file(wildcards.study)
 
     def comparisons_parameter(self, wildcards) -> str:
-        """What a job's study declares to compare, as one canonical JSON text.
-
-        Apart from the definition: so another comparison collects, summarises and draws nothing.
-        """
+        """What a job's study declares to compare (no part of its definition), as JSON text."""
         return canonical(self.studies[wildcards.study].comparisons)
 
     def comparisons_file(self, study: str) -> str:
         """A file whose name changes with the declared comparisons, which it holds."""
-        text = canonical(self.studies[study].comparisons)
-        return f"{RESULTS}/{study}/.comparisons-{digest(text.encode())}.json"
+        declared = canonical(self.studies[study].comparisons)
+        return f"{RESULTS}/{study}/.comparisons-{digest(declared.encode())}.json"
 
     def comparisons_of(self, wildcards) -> str:
         """`comparisons_file` of a job's study."""
@@ -426,8 +423,8 @@ class Pipeline:
             files += self._lost_files(study)
             files += [*self._results(study), f"{folder}/verdict.txt"]
             files += [f"{folder}/tensorboard"] * self.config.tensorboard
-            listed = (self.definition_file, self.networks_file, self.timed_file, self.claims_file)
-            listed += (self.comparisons_file,)
+            listed = (self.definition_file, self.networks_file, self.timed_file)
+            listed += (self.claims_file, self.comparisons_file)
             files += [file(study.name) for file in listed]
         return files
 
