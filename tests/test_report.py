@@ -97,7 +97,7 @@ def test_report_has_every_part(page: str) -> None:
 
 
 def test_comparisons_are_findings_a_table_and_what_no_data_could_show(page: str) -> None:
-    section = page[page.index('<h2 id="comparisons">') : page.index('<h2 id="costs">')]
+    section = page[page.index('<h2 id="comparisons">') : page.index('<h2 id="claims">')]
     text = words("<body>" + section)
     assert re.search(
         r"The mean test accuracy of resnet, group norm is \d\.\d\d points (above|below) that of "
