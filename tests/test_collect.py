@@ -17,7 +17,7 @@ import synthetic
 from normres.errors import InputError
 from normres.history import COLUMNS
 from normres.inference import prediction_interval
-from normres.tables import axis_text, configurations, read_study, read_table
+from normres.tables import axis_text, configurations, read_cells, read_study, read_table
 
 
 def collect(study):
@@ -322,9 +322,6 @@ def test_many_runs_are_read_within_seconds(tmp_path):
     curves, runs = collect(path)
     assert time.perf_counter() - start < 5
     assert (len(runs), len(curves)) == (300, 300 * 31)
-    tables = [
-        pd.read_csv(path.with_name(name), keep_default_na=False)
-        for name in ("complexity.csv", "timing.csv")
-    ]
+    tables = [read_cells(path.with_name(name), {}) for name in ("complexity.csv", "timing.csv")]
     summary = summarize_runs.summary(runs, *tables, read_study(path))
     assert summary["n"].item() == 300

@@ -155,7 +155,7 @@ def configurations(draw):
     config = {"studies": {name: draw(studies()) for name in names}}
     config["study"] = draw(st.sampled_from(names) | lists(st.sampled_from(names)))
     for name, value_schema in schema()["properties"].items():
-        if name not in config and draw(st.booleans()):
+        if name not in config and value_schema["type"] != "array" and draw(st.booleans()):
             config[name] = draw(values(value_schema))
     return config
 
