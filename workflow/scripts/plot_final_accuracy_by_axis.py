@@ -26,6 +26,7 @@ from normres.curves import y_limits_of
 from normres.errors import InputError, run_command
 from normres.figures import Look
 from normres.findings import extreme_words
+from normres.lines import title_size
 from normres.tables import axis_label, axis_text, configuration_columns, norm_title
 
 MEAN = "test_accuracy_mean"
@@ -54,7 +55,7 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
             "missing. Intervals may run out of the panel.",
             figures.missing_note(tables),
         ],
-        above=0.25 if len(panels) > 1 else 0.1,
+        above=0.36 if len(panels) > 1 else 0.1,
         left=0.5,
         right=0.3
         + max([figures.text_width(t, figures.TEXT) for e in ends for _, _, t, _ in e] + [0]),
@@ -63,12 +64,16 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     for index, place in enumerate(grid.flat):
         place.set_visible(index < len(panels))
         finish_axes(place, positions, axis, limits)
-        place.tick_params(labelleft=index % columns == 0)
+        lowest = index + columns >= len(panels)
+        place.tick_params(labelleft=index % columns == 0, labelbottom=lowest)
+        if not lowest:
+            place.set_xlabel("")
         if index % columns == 0:
             place.set_ylabel("test accuracy (%)")
+    size = title_size([title for title, _ in panels])
     for place, (title, rows), labels in zip(grid.flat, panels, ends, strict=False):
         if len(panels) > 1:
-            place.set_title(title, loc="left", size=figures.SMALL, weight="bold", pad=4)
+            place.set_title(title, loc="left", size=size, weight="bold", pad=8)
         draw_panel(place, rows, lines, looks, positions)
         figures.label_ends(place, labels)
     finding = extreme_words(

@@ -23,6 +23,7 @@ from normres.findings import estimate_words
 from normres.tables import axis_label, configuration_columns, norm_title
 
 PARTS = ("mean", "low", "high")
+MOST_COLUMNS = 6  # so that what is before training stands above what is after it
 START, END = "before training", "after the last epoch"
 QUESTIONS = {
     "convolution": "Do gradients reach the first convolutions?",
@@ -56,7 +57,7 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
         line_looks(drawn, study),
         lines.Axis(labels[against]),
         "log10 of the gradient's norm",
-        columns=max(1, len(groups)) if len(groups) < 5 else 4,
+        columns=max(1, len(groups)) if len(groups) <= MOST_COLUMNS else 4,
         question=QUESTIONS[against],
         study=study,
         notes=[

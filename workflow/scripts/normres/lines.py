@@ -71,8 +71,7 @@ def line_figure(
         place.tick_params(labelleft=index % columns == 0, labelbottom=lowest)
         place.set_ylabel(y_label if index % columns == 0 else "")
         place.set_xlabel(x.label if lowest else "")
-    widest = max(figures.text_width(panel, figures.SMALL, "bold") for panel in panels)
-    size = figures.SMALL * min(1, TITLE / max(widest, TITLE))
+    size = title_size(panels)
     for place, panel in zip(grid.flat, panels, strict=False):
         own = rows[rows["panel"] == panel]
         if len(panels) > 1:
@@ -82,6 +81,12 @@ def line_figure(
             place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
         figures.label_ends(place, ends[panel])
     return figure
+
+
+def title_size(titles: Sequence[str]) -> float:
+    """The size of all panels' titles, in points: as large as the longest one allows."""
+    widest = max(figures.text_width(title, figures.SMALL, "bold") for title in titles)
+    return figures.SMALL * TITLE / max(widest, TITLE)
 
 
 def placed(x: pd.Series, axis: Axis) -> pd.Series:
