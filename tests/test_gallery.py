@@ -44,6 +44,11 @@ def test_a_study_has_the_figures_that_apply_to_it(several_norms):
         gallery.find(expand("a", TINY), "nonsense")
 
 
+def test_names_of_figures():
+    assert gallery.is_figure("ranking") and gallery.is_figure("final_accuracy_by_depth")
+    assert not gallery.is_figure("ranking-old")
+
+
 def test_a_studys_own_figures_come_with_its_tables_and_axes():
     config = yaml.safe_load((PROJECT / "config.yaml").read_text())
     always = gallery.figures(expand("a", ONE_NORM))

@@ -31,7 +31,7 @@ def result_files(study: dict[str, Any], folder: Path, weights: bool) -> list[Pat
     """What of the study's folder is packed: tables, figures, and the files of its runs."""
     files = [path for glob in TABLES for path in sorted(folder.glob(glob))]
     drawn = sorted(folder.glob("figures/*.*"))
-    files += [path for path in drawn if path.stem in gallery.ENTRIES and path.suffix[1:] in FORMATS]
+    files += [path for path in drawn if gallery.is_figure(path.stem) and path.suffix[1:] in FORMATS]
     kept = (RECORD, HISTORY, *((WEIGHTS, LOGITS) if weights else ()))
     files += [folder / "runs" / run["run"] / name for run in study["runs"] for name in kept]
     return [path for path in files if path.is_file() and not path.name.startswith(".")]

@@ -81,6 +81,11 @@ def figures(study: Study) -> dict[str, Entry]:
     }
 
 
+def is_figure(name: str) -> bool:
+    """Whether some study may have a figure of this name."""
+    return name in ENTRIES or name.startswith(AXIS_FIGURE)
+
+
 def find(study: Study, name: str) -> Entry:
     """A figure of a study by its name; raises InputError that says which there are."""
     known = figures(study)
