@@ -10,7 +10,7 @@ import torch
 
 import train
 from conftest import PROJECT, read_history, read_record, small_run
-from normres import fingerprint
+from normres import fingerprint, history
 from normres.devices import choose_device
 from normres.errors import NO_DEVICE, InputError, run_command
 from normres.grid import RUN_FILES
@@ -73,6 +73,11 @@ def test_as_a_process_it_gives_the_same_bytes(digits_folder, tmp_path):
     assert same_results(a, out)
 
 
+def rows(folder):
+    """All of history.csv, the times too."""
+    return history.read_history(folder / "history.csv")
+
+
 @pytest.mark.parametrize("model, norm", [("convnet", "none"), ("resnet", "batch")])
 def test_more_epochs_go_on_and_end_as_an_uninterrupted_run(digits_folder, tmp_path, model, norm):
     store = ["--store", tmp_path / "store"]
@@ -81,17 +86,8 @@ def test_more_epochs_go_on_and_end_as_an_uninterrupted_run(digits_folder, tmp_pa
     whole = command(digits_folder, tmp_path / "whole", model=model, norm=norm, epochs=3)
     assert same_results(long, whole)
     assert read_record(long)["attempts"] == 2 and read_record(long)["exact"] is True
-    times = [row["train_seconds"] for row in json_history(long)]
+    times = [row["train_seconds"] for row in rows(long)]
     assert times == sorted(times)
-
-
-def json_history(folder):
-    lines = (folder / "history.csv").read_text().splitlines()
-    names = lines[0].split(",")
-    return [
-        {name: float(cell) for name, cell in zip(names, line.split(","), strict=True) if cell}
-        for line in lines[1:]
-    ]
 
 
 def test_an_interrupted_run_goes_on_from_its_last_state(digits_folder, tmp_path, monkeypatch):
@@ -125,7 +121,7 @@ def test_fewer_epochs_are_the_first_ones_of_a_longer_run(digits_folder, tmp_path
     assert read_history(short) == read_history(whole)
     assert len(read_history(shorter)) == 3
     record, expected = read_record(short), read_record(whole)
-    assert json_history(short) == json_history(long)[:3]
+    assert rows(short) == rows(long)[:3]
     for key in ("status", "specification", "fingerprint", "data", "exact"):
         assert record[key] == expected[key]
     for key in ("epoch", "test_loss", "test_accuracy"):
