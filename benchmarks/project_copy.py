@@ -162,6 +162,9 @@ class ProjectCopy:
                 images=SimpleNamespace(name="digits", checksum=checksum),
                 epoch=epochs,
                 fraction=0.0,
+                optimizer=SimpleNamespace(
+                    param_groups=[{"lr": run["specification"]["learning_rate"]}]
+                ),
             )
             plan = {key: run[key] for key in ("specification", "fingerprint")}
             store = self.folder / "results" / "store"
