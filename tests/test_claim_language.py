@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -247,9 +246,8 @@ def test_a_claim_is_no_part_of_a_studys_definition():
 
     plain, claimed = pipeline(), pipeline(claims=[MINE])
     assert plain.definition("s") == claimed.definition("s")
-    assert plain.claims_file("s") != claimed.claims_file("s")
-    wildcards = SimpleNamespace(study="s")
-    assert plain.claims_parameter(wildcards) != claimed.claims_parameter(wildcards)
+    assert plain.list_file("claims", "s") != claimed.list_file("claims", "s")
+    assert plain.listed("claims", "s") != claimed.listed("claims", "s")
 
 
 def test_a_users_claim_is_answered_by_any_study_that_has_what_it_names():

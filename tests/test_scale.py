@@ -36,7 +36,7 @@ def ten_thousand():
 
 def test_command_lines_do_not_grow_with_runs(ten_thousand):
     few = pipeline(10)
-    assert ten_thousand.networks("many") == few.networks("many")
+    assert ten_thousand.listed("networks", "many") == few.listed("networks", "many")
     more = len(ten_thousand.definition("many")) - len(few.definition("many"))
     assert more < 300  # the 90 other seeds as numbers, once
     names = [

@@ -125,7 +125,7 @@ rule list_claims:
     conda:
         "../../envs/pytorch.yaml"
     params:
-        claims=pipeline.claims_parameter,
+        claims=pipeline.text_of("claims"),
     message:
         "listing the claims about {wildcards.study}"
     shell:
@@ -135,7 +135,7 @@ rule list_claims:
 
 rule check_claims:
     input:
-        claims=pipeline.claims_of,
+        claims=pipeline.file_of("claims"),
         study="results/{study}/study.json",
         dataset=pipeline.dataset_file,
         curves="results/{study}/curves.csv",
@@ -172,7 +172,7 @@ rule list_comparisons:
     conda:
         "../../envs/pytorch.yaml"
     params:
-        declared=pipeline.comparisons_parameter,
+        declared=pipeline.text_of("comparisons"),
     message:
         "listing the comparisons of {wildcards.study}"
     shell:
@@ -185,7 +185,7 @@ rule compare_configurations:
     input:
         arrays=ancient(pipeline.array_files),
         study="results/{study}/study.json",
-        declared=pipeline.comparisons_of,
+        declared=pipeline.file_of("comparisons"),
         runs="results/{study}/runs.csv",
         description=pipeline.dataset_file,
     output:

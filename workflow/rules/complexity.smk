@@ -10,7 +10,7 @@ rule list_networks:
     conda:
         "../../envs/pytorch.yaml"
     params:
-        networks=pipeline.networks_parameter,
+        networks=pipeline.text_of("networks"),
     message:
         "listing the networks of {wildcards.study}"
     shell:
@@ -20,7 +20,7 @@ rule list_networks:
 
 rule count_complexity:
     input:
-        networks=pipeline.networks_of,
+        networks=pipeline.file_of("networks"),
         description=pipeline.dataset_file,
     output:
         summary="results/{study}/complexity.csv",

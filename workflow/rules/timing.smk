@@ -11,7 +11,7 @@ rule list_timed:
     conda:
         "../../envs/pytorch.yaml"
     params:
-        timed=pipeline.timed_parameter,
+        timed=pipeline.text_of("timed"),
     message:
         "listing what is timed of {wildcards.study}"
     shell:
@@ -22,7 +22,7 @@ rule list_timed:
 rule time_training:
     input:
         arrays=ancient(pipeline.array_files),
-        timed=pipeline.timed_of,
+        timed=pipeline.file_of("timed"),
         description=pipeline.dataset_file,
     output:
         table="results/{study}/timing.csv",
@@ -55,7 +55,7 @@ rule time_training:
 # Of any study, and of those that ask for it by `analyses: [norm_cost]` without being asked.
 rule time_norms:
     input:
-        timed=pipeline.timed_of,
+        timed=pipeline.file_of("timed"),
         description=pipeline.dataset_file,
     output:
         "results/{study}/norm_cost.csv",

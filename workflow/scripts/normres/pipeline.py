@@ -5,7 +5,6 @@ pandas. A job reruns when its inputs or parameters change, never because of time
 parameters hold fingerprints of the code instead (see fingerprint.py).
 """
 
-import json
 import os
 import shlex
 import sys
@@ -77,14 +76,13 @@ class Pipeline:
         self.runs: dict[tuple[str, str], Run] = {
             (study.name, run.name): run for study in config.studies for run in study.runs
         }
-        self._networks = {
-            name: canonical(list_networks(study)) for name, study in self.studies.items()
-        }
-        self._timed = {
-            name: list_timed(study, config.timing_repeats) for name, study in self.studies.items()
-        }
-        self._claims = {
-            name: canonical(study_claims(config.claims, study, gallery.ENTRIES))
+        self._lists: dict[str, dict[str, Any]] = {
+            name: {
+                "networks": list_networks(study),
+                "timed": list_timed(study, config.timing_repeats),
+                "claims": study_claims(config.claims, study, gallery.ENTRIES),
+                "comparisons": study.comparisons,
+            }
             for name, study in self.studies.items()
         }
         self.on_this_machine = True  # jobs, and not on a cluster's nodes
@@ -93,14 +91,14 @@ class Pipeline:
 
     def _check_length(self, name: str) -> None:
         """Refuse a study whose lists a command line cannot hold."""
-        networks, definition = self.networks(name), self.definition(name)
-        timed = canonical(self._timed[name])
-        if len(self._claims[name]) > LONGEST_ARGUMENT:
+        lists = {kind: canonical(listed) for kind, listed in self._lists[name].items()}
+        if len(lists["claims"]) > LONGEST_ARGUMENT:
             raise InputError("config.claims: too many or too long; put some into single studies")
-        if max(len(networks), len(timed), len(definition)) > LONGEST_ARGUMENT:
+        texts = (lists["networks"], lists["timed"], self.definition(name))
+        if max(map(len, texts)) > LONGEST_ARGUMENT:
             raise InputError(
                 f"config.studies.{name}: too many different networks "
-                f"({len(json.loads(networks)['runs'])}) or seeds "
+                f"({len(self._lists[name]['networks']['runs'])}) or seeds "
                 f"({len(self.studies[name].seeds)}); split the study"
             )
 
@@ -226,69 +224,29 @@ class Pipeline:
         """`definition_file` of a job's study."""
         return self.definition_file(wildcards.study)
 
-    def networks_parameter(self, wildcards) -> str:
-        """The networks of a job's study; see `networks`."""
-        return self.networks(wildcards.study)
+    def listed(self, kind: str, study: str) -> str:
+        """A list about a study, as one canonical JSON text, for jobs that need no more of it.
 
-    def networks_file(self, study: str) -> str:
-        """A file whose name changes with `networks`, which it holds."""
-        return f"{RESULTS}/{study}/.networks-{digest(self.networks(study).encode())}.json"
-
-    def networks_of(self, wildcards) -> str:
-        """`networks_file` of a job's study."""
-        return self.networks_file(wildcards.study)
-
-    def networks(self, name: str) -> str:
-        """A study's distinct networks, their code and data, as one canonical JSON text.
-
-        The complexity depends on it instead of on study.json: so a new seed recounts nothing.
+        kind: "networks", the distinct ones with their code and data (so a new seed recounts
+        nothing); "timed", see timed.py; "claims", see claims.py; "comparisons", those declared. How
+        often the timing has failed is in "timed": one failure more makes the next call try again.
         """
-        return self._networks[name]
+        listed = self._lists[study][kind]
+        if kind == "timed" and (failures := self.failures.get((study, "time_training"))):
+            listed = listed | {"failures": failures}
+        return canonical(listed)
 
-    def timed_parameter(self, wildcards) -> str:
-        """What of a job's study is timed; see `timed`."""
-        return self.timed(wildcards.study)
+    def list_file(self, kind: str, study: str) -> str:
+        """A file whose name changes with `listed`, which it holds."""
+        return f"{RESULTS}/{study}/.{kind}-{digest(self.listed(kind, study).encode())}.json"
 
-    def timed_file(self, study: str) -> str:
-        """A file whose name changes with `timed`, which it holds."""
-        return f"{RESULTS}/{study}/.timed-{digest(self.timed(study).encode())}.json"
+    def text_of(self, kind: str) -> Callable[[Any], str]:
+        """What gives `listed` of a job's study."""
+        return lambda wildcards: self.listed(kind, wildcards.study)
 
-    def timed_of(self, wildcards) -> str:
-        """`timed_file` of a job's study."""
-        return self.timed_file(wildcards.study)
-
-    def timed(self, name: str) -> str:
-        """What of a study is timed (see timed.py), as one canonical JSON text.
-
-        How often the timing has failed is in it: one failure more makes the next call try again.
-        """
-        failures = self.failures.get((name, "time_training"))
-        return canonical(self._timed[name] | ({"failures": failures} if failures else {}))
-
-    def claims_parameter(self, wildcards) -> str:
-        """The claims about a job's study (see claims.py), as one canonical JSON text."""
-        return self._claims[wildcards.study]
-
-    def claims_file(self, study: str) -> str:
-        """A file whose name changes with the claims, which it holds."""
-        return f"{RESULTS}/{study}/.claims-{digest(self._claims[study].encode())}.json"
-
-    def claims_of(self, wildcards) -> str:
-        """`claims_file` of a job's study."""
-        return self.claims_file(wildcards.study)
-
-    def comparisons_parameter(self, wildcards) -> str:
-        """What a job's study declares to compare (no part of its definition), as JSON text."""
-        return canonical(self.studies[wildcards.study].comparisons)
-
-    def comparisons_file(self, study: str) -> str:
-        """A file whose name changes with the declared comparisons, which it holds."""
-        declared = canonical(self.studies[study].comparisons)
-        return f"{RESULTS}/{study}/.comparisons-{digest(declared.encode())}.json"
-
-    def comparisons_of(self, wildcards) -> str:
-        """`comparisons_file` of a job's study."""
-        return self.comparisons_file(wildcards.study)
+    def file_of(self, kind: str) -> Callable[[Any], str]:
+        """What gives `list_file` of a job's study."""
+        return lambda wildcards: self.list_file(kind, wildcards.study)
 
     def dataset_arguments(self, wildcards) -> str:
         """Arguments of prepare_data.py for one data set, quoted for the shell."""
@@ -423,9 +381,8 @@ class Pipeline:
             files += self._lost_files(study)
             files += [*self._results(study), f"{folder}/verdict.txt"]
             files += [f"{folder}/tensorboard"] * self.config.tensorboard
-            listed = (self.definition_file, self.networks_file, self.timed_file)
-            listed += (self.claims_file, self.comparisons_file)
-            files += [file(study.name) for file in listed]
+            files.append(self.definition_file(study.name))
+            files += [self.list_file(kind, study.name) for kind in self._lists[study.name]]
         return files
 
     def _results(self, study: Study) -> list[str]:
