@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from normres.analysis import (
-    FRACTION,
     Inputs,
     difference_cells,
     estimate_cells,
@@ -26,7 +25,7 @@ from normres.analysis import (
     read_inputs,
 )
 from normres.errors import run_command
-from normres.inference import difference
+from normres.inference import FRACTION, difference
 
 RATE, VALIDATION, TEST = "learning_rate", "validation_accuracy", "test_accuracy"
 

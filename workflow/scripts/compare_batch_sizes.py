@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from normres.analysis import (
-    FRACTION,
     Inputs,
     difference_cells,
     estimate_cells,
@@ -26,7 +25,7 @@ from normres.analysis import (
     read_inputs,
 )
 from normres.errors import run_command
-from normres.inference import difference
+from normres.inference import FRACTION, difference
 
 VARIED = ("batch_size", "learning_rate_scaling", "statistics_images")
 REFERENCE = 32  # images; what the claim about batch sizes starts from

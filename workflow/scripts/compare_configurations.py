@@ -36,7 +36,7 @@ from normres.resampling import (
     permutation_test,
     smallest_adjusted,
 )
-from normres.tables import configuration_name, read_study, read_table, write_table
+from normres.tables import configuration_name, read_study, read_table, with_gap, write_table
 
 POINTS = {"test_accuracy": 100.0, "train_eval_accuracy": 100.0, "gap": 100.0}  # others: nats
 MOST_DESCRIPTIVE = 2_000  # rows without a test
@@ -48,7 +48,7 @@ class Samples:
     """The complete runs of each configuration: a metric by seed, in points or nats."""
 
     def __init__(self, runs: pd.DataFrame):
-        runs = runs.assign(gap=runs["train_eval_accuracy"] - runs["test_accuracy"])
+        runs = with_gap(runs)
         self._lost = runs[runs["status"] != "ok"].groupby("configuration", observed=True).size()
         groups = runs[runs["status"] == "ok"].groupby("configuration", observed=True)
         self._runs = {name: group.set_index("seed") for name, group in groups}

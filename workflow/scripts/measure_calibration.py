@@ -13,7 +13,6 @@ another epoch than the study's last.
 from typing import Any
 
 from normres.analysis import (
-    FRACTION,
     Inputs,
     estimate_cells,
     estimate_columns,
@@ -24,15 +23,15 @@ from normres.analysis import (
 from normres.calibration import calibrate
 from normres.errors import run_command
 from normres.images import open_images
+from normres.inference import FRACTION, NONNEGATIVE
 from normres.predictions import read_predictions
 
-POSITIVE = (0.0, None)
 MEASURES = {
     "ece": FRACTION,
     "ece_scaled": FRACTION,
-    "temperature": POSITIVE,
-    "nll": POSITIVE,
-    "nll_scaled": POSITIVE,
+    "temperature": NONNEGATIVE,
+    "nll": NONNEGATIVE,
+    "nll_scaled": NONNEGATIVE,
 }
 
 

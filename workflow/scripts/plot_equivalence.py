@@ -17,6 +17,7 @@ from normres.wording import interval_words
 
 PARTS = ("mean", "low", "high")
 HEADER = "points [90 % interval]"
+COLOUR = "#0072B2"
 
 
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
@@ -50,9 +51,8 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         ],
     )
     for height, (inside, (_, row)) in enumerate(zip(verdict, drawn.iterrows(), strict=True)):
-        axes.hlines(height, row["low"], row["high"], color="#0072B2", lw=1.4)
-        fill = "#0072B2" if inside else "white"
-        axes.plot(row["mean"], height, "o", ms=5, mfc=fill, mec="#0072B2", mew=1)
+        full = {"mfc": COLOUR if inside else "white", "mec": COLOUR, "mew": 1}
+        rows.draw_interval(axes, height, row[list(PARTS)], COLOUR, **full)
     for edge in (-margin, margin):
         axes.axvline(edge, color="#888888", lw=0.8, ls=(0, (4, 2)))
     axes.axvline(0, color="#888888", lw=0.6)

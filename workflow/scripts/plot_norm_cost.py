@@ -50,8 +50,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     palette = figures.colours(tables.study["norms"], figures.NORM_COLOURS)
     for height, (_, row) in enumerate(drawn.iterrows()):
         colour = palette[row["norm"]]
-        axes.hlines(height, row["low"], row["high"], color=colour, lw=1.4)
-        axes.plot(row["median"], height, "o", ms=4.5, color=colour, mec="white", mew=0.5)
+        rows.draw_interval(axes, height, row[list(PARTS)], colour, ms=4.5)
     if drawn["median"].notna().any():
         axes.set_xscale("log")
         low, high = drawn["median"].min() / 1.5, drawn["median"].max() * 1.5

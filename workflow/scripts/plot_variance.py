@@ -45,8 +45,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     )
     for height, (_, row) in enumerate(drawn.iterrows()):
         colour = "#5A5A5A" if row["component"] == "total" else "#0072B2"
-        axes.hlines(height, row["sd_low"], row["sd_high"], color=colour, lw=1.4)
-        axes.plot(row["sd"], height, "o", ms=5, color=colour, mec="white", mew=0.5)
+        rows.draw_interval(axes, height, row[list(PARTS)], colour)
     _, high = rows.limits(drawn["sd"].to_numpy(float), 0.1)
     axes.set_xlim(0, max(high, 0.01) * 1.6)
     axes.set_xlabel("standard deviation of test accuracy (points)")

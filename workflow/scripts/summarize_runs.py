@@ -23,7 +23,7 @@ import pandas as pd
 
 from normres.errors import InputError, run_command
 from normres.files import write_text
-from normres.inference import sampling_interval
+from normres.inference import FRACTION, FREE, NONNEGATIVE, sampling_interval
 from normres.ranking import rank_intervals
 from normres.statistics import mean_estimates, median_estimates
 from normres.tables import (
@@ -35,23 +35,23 @@ from normres.tables import (
     read_table,
     timing_repeats,
     untimed_configurations,
+    with_gap,
     write_table,
 )
 from normres.wording import EQUAL, lost_runs
 
-FRACTION, LOSS, FREE = (0.0, 1.0), (0.0, None), (None, None)  # what bounds the intervals
 BANDS = {
-    "train_loss": LOSS,
-    "test_loss": LOSS,
+    "train_loss": NONNEGATIVE,
+    "test_loss": NONNEGATIVE,
     "test_accuracy": FRACTION,
-    "train_eval_loss": LOSS,
+    "train_eval_loss": NONNEGATIVE,
     "train_eval_accuracy": FRACTION,
     "gap": FREE,
 }
 SUMMARY = {
     "test_accuracy": FRACTION,
-    "test_loss": LOSS,
-    "train_loss": LOSS,
+    "test_loss": NONNEGATIVE,
+    "train_loss": NONNEGATIVE,
     "train_eval_accuracy": FRACTION,
     "gap": FREE,
     "best_test_accuracy": FRACTION,
@@ -73,11 +73,6 @@ LATEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
-
-
-def with_gap(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the generalisation gap: training minus test accuracy, both in evaluation mode."""
-    return table.assign(gap=table["train_eval_accuracy"] - table["test_accuracy"])
 
 
 def bands(curves: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:

@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from normres.inference import Difference, mean_interval
+from normres.inference import FREE, Bounds, Difference, mean_interval
 from normres.tables import configuration_columns, read_study, read_table, write_table
 
-FRACTION, FREE = (0.0, 1.0), (None, None)  # what bounds an interval
 LEAST_NORM = 1.4e-45  # the smallest positive float32; a gradient's smaller norm has become 0
 
 
@@ -80,9 +79,7 @@ def estimate_columns(name: str) -> list[str]:
     return [f"{name}_{part}" for part in ("mean", "sd", "low", "high")]
 
 
-def estimate_cells(
-    name: str, values: Sequence[float], bounds: tuple[float | None, float | None] = FREE
-) -> dict[str, float]:
+def estimate_cells(name: str, values: Sequence[float], bounds: Bounds = FREE) -> dict[str, float]:
     """Mean, sd and 95 % interval of the mean of one number a run; see inference.mean_interval."""
     found = mean_interval(values, bounds=bounds)
     numbers = (found.estimate, found.sd, found.low, found.high)

@@ -6,7 +6,7 @@ from math import nan
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95
+from normres.inference import CONFIDENCE
 
 
 @dataclass(frozen=True)

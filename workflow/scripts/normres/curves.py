@@ -28,6 +28,7 @@ from normres.tables import (
     norm_title,
     timing_repeats,
     untimed_configurations,
+    with_gap,
 )
 
 GHOST = "#C4C4C4"
@@ -222,10 +223,7 @@ def drawn_rows(tables: Tables, quantity: Quantity) -> pd.DataFrame:
     seeds = tables.curves[tables.curves["status"] != "failed"]
     pace = tables.summary.set_index("configuration")["seconds_per_epoch_median"]
     seeds = seeds.assign(seconds=seeds["epoch"] * seeds["configuration"].map(pace).astype(float))
-    if quantity.metric == "gap":
-        seeds = seeds.assign(value=seeds["train_eval_accuracy"] - seeds["test_accuracy"])
-    else:
-        seeds = seeds.assign(value=seeds[quantity.metric])
+    seeds = seeds.assign(value=with_gap(seeds)[quantity.metric])
     seeds = seeds[np.isfinite(seeds["value"])]
     rows = pd.concat([means.assign(series="mean", status="ok"), seeds.assign(series="seed")])
     rows = rows.sort_values(["configuration", "series", "seed", "epoch"], kind="stable")

@@ -10,16 +10,20 @@ in the limit of Welch's formula, and `reason` says that, too.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan, nan
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
-FREE: tuple[float | None, float | None] = (None, None)
+Bounds = tuple[float | None, float | None]  # what a quantity cannot go below and above
+FRACTION: Bounds = (0.0, 1.0)
+NONNEGATIVE: Bounds = (0.0, None)
+FREE: Bounds = (None, None)
 NO_SPREAD = "all {n} runs are equal, so their spread is not known"
 ONE_RUN = "a single run has no spread"
 NO_RUNS = "no run is complete"
@@ -87,34 +91,42 @@ class Equivalence:
 def mean_interval(
     x: Sequence[float],
     confidence: float = CONFIDENCE,
-    bounds: tuple[float | None, float | None] = FREE,
+    bounds: Bounds = FREE,
 ) -> Estimate:
     """The mean of `x` with Student's t interval: mean +- t(n - 1) sd / sqrt(n).
 
     NaN in `x` are left out. bounds: what the quantity cannot go below and above; the interval is
     cut there. One number, or equal ones, have no interval. (Student 1908, Biometrika 6.)
     """
-    return _t_interval(numbers(x), confidence, bounds, lambda n: (1 / n) ** 0.5)
+    return _t_interval(numbers(x), confidence, bounds)
 
 
 def prediction_interval(
     x: Sequence[float],
     confidence: float = CONFIDENCE,
-    bounds: tuple[float | None, float | None] = FREE,
+    bounds: Bounds = FREE,
 ) -> Estimate:
     """The mean of `x` with the interval for one new number: mean +- t(n - 1) sd sqrt(1 + 1/n).
 
     It is what a single run from elsewhere is compared with; that run's own spread is in it. (Hahn &
     Meeker 1991, Statistical Intervals, 4.7.) Like `mean_interval` otherwise.
     """
-    return _t_interval(numbers(x), confidence, bounds, lambda n: (1 + 1 / n) ** 0.5)
+    return _t_interval(numbers(x), confidence, bounds, new_run=True)
+
+
+def t_half_width(n: Any, sd: Any, confidence: float = CONFIDENCE, new_run: bool = False) -> Any:
+    """Half the width of Student's t interval of a mean of `n` numbers; numbers or arrays alike.
+
+    new_run: for one more number instead of the mean. NaN for n < 2.
+    """
+    return stats.t.ppf((1 + confidence) / 2, n - 1) * sd * (new_run + 1 / n) ** 0.5
 
 
 def _t_interval(
     x: np.ndarray,
     confidence: float,
-    bounds: tuple[float | None, float | None],
-    factor: Callable[[int], float],
+    bounds: Bounds,
+    new_run: bool = False,
 ) -> Estimate:
     n = len(x)
     if n == 0:
@@ -125,7 +137,7 @@ def _t_interval(
     if is_constant(x):
         return Estimate(n, mean, 0.0, nan, nan, NO_SPREAD.format(n=n))
     sd = float(x.std(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd * factor(n)
+    half = float(t_half_width(n, sd, confidence, new_run))
     return Estimate(n, mean, sd, *_clip(mean - half, mean + half, bounds))
 
 
@@ -295,9 +307,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _clip(
-    low: float, high: float, bounds: tuple[float | None, float | None]
-) -> tuple[float, float]:
+def _clip(low: float, high: float, bounds: Bounds) -> tuple[float, float]:
     least, most = bounds
     low = low if least is None else max(low, least)
     return low, high if most is None else min(high, most)

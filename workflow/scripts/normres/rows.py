@@ -80,6 +80,16 @@ def draw_marks(axes: Axes, values: Sequence[float], rows: Sequence[Look], size: 
         )
 
 
+def draw_interval(
+    axes: Axes, height: float, ends: Sequence[float], colour: str, **mark: Any
+) -> None:
+    """A mark with its interval on a row; `ends`: value, low, high; `mark`: of the mark's style."""
+    value, low, high = ends
+    axes.hlines(height, low, high, color=colour, lw=1.4)
+    style = {"ms": 5, "color": colour, "mec": "white", "mew": 0.5}
+    axes.plot(value, height, "o", **style | mark)
+
+
 def limits(values: np.ndarray, least: float = 1.0) -> tuple[float, float]:
     """Limits around finite values, at least `least` apart, with some room."""
     values = values[np.isfinite(values)]

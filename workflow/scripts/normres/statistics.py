@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy import stats
 
-CONFIDENCE = 0.95
+from normres.inference import CONFIDENCE, FREE, Bounds, t_half_width
 
 
 def mean_estimates(
@@ -17,7 +17,7 @@ def mean_estimates(
     by: Sequence[str],
     column: str,
     *,
-    bounds: tuple[float | None, float | None] = (None, None),
+    bounds: Bounds = FREE,
     confidence: float = CONFIDENCE,
     new_run: bool = False,
 ) -> pd.DataFrame:
@@ -44,9 +44,7 @@ def mean_estimates(
     n = table["count"]
     mean = table["mean"].mask(equal, table["min"])  # rounding must not give equal numbers a spread
     sd = table["std"].mask(equal, 0.0)
-    factor = (1 + 1 / n) ** 0.5 if new_run else 1 / n**0.5
-    quantile = pd.Series(stats.t.ppf((1 + confidence) / 2, n - 1), index=table.index)
-    half = (quantile * sd * factor).mask(equal)
+    half = t_half_width(n, sd, confidence, new_run).mask(equal)
     low, high = (mean - half).clip(lower=bounds[0]), (mean + half).clip(upper=bounds[1])
     return pd.DataFrame({"n": n, "mean": mean, "sd": sd, "low": low, "high": high})
 

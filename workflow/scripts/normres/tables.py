@@ -117,6 +117,11 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     seal(path)
 
 
+def with_gap(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the generalisation gap: training minus test accuracy, both in evaluation mode."""
+    return table.assign(gap=table["train_eval_accuracy"] - table["test_accuracy"])
+
+
 def norm_title(norm: str) -> str:
     """Words for a norm: "batch norm", "no norm"."""
     return "no norm" if norm == "none" else f"{norm} norm"
