@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import time_norms
+from normres import leases
 from normres.config import read_config
 from normres.devices import choose_computation
 from normres.norm_timing import LAYOUTS, Case, CaseTimer, measure_cases, norm_shapes
@@ -57,7 +58,9 @@ def test_cases_take_turns_and_a_case_that_cannot_be_is_named():
     assert all(row["forward_seconds"] > 0 and row["training_seconds"] > 0 for row in rows[1:])
 
 
-def test_the_table_of_a_study(tmp_path, digits_folder):
+def test_the_table_of_a_study(tmp_path, digits_folder, monkeypatch):
+    # The lease lasts as long as the process, and timings of other tests would wait for it.
+    monkeypatch.setattr(leases, "lease_machine", lambda while_waiting: None)
     study = {
         "dataset": "digits",
         "models": ["resnet", "plainnet"],

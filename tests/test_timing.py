@@ -15,7 +15,7 @@ import torch
 import record_untimed
 import time_training
 from conftest import PROJECT
-from normres import measurement
+from normres import leases, measurement
 from normres.config import read_config
 from normres.errors import DeviceError, InputError
 from normres.grid import Study
@@ -38,7 +38,7 @@ STUDY = {
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Few calls a repeat: what is tested are no speeds. No timing waits for another test's."""
-    monkeypatch.setattr(time_training, "lease_machine", lambda while_waiting: None)
+    monkeypatch.setattr(leases, "lease_machine", lambda while_waiting: None)
     monkeypatch.setattr(measurement, "LEAST_SECONDS", {})
     monkeypatch.setattr(measurement, "LEAST_LATENCY_SECONDS", 1e-9)
     monkeypatch.setattr(measurement, "LATENCY_BATCHES", (1, 128))

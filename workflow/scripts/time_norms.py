@@ -22,7 +22,7 @@ from normres.devices import Computation, choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import run_command
 from normres.files import read_json
-from normres.leases import lease_gpu, lease_machine
+from normres.leases import lease_for_timing
 from normres.norm_timing import FORWARD, LAYOUTS, TRAINING, Case, measure_cases, norm_shapes
 from normres.statistics import median_estimates
 from normres.tables import write_table
@@ -37,9 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     listed = read_timed(arguments.timed)
     side, _, channels = read_json(arguments.dataset)["shape"]
     cases, layers = list_cases(listed["timed"], channels, side)
-    lease_machine(lambda: None)
-    if arguments.device != "cpu" and arguments.gpus != 0:
-        lease_gpu(arguments.runs_per_gpu, lambda: None, exclusive=True)
+    lease_for_timing(arguments.device, arguments.gpus, arguments.runs_per_gpu)
     computation = choose_computation(
         listed["timed"][0]["specification"], choose_device(arguments.device, arguments.gpus)
     )

@@ -21,7 +21,7 @@ import argparse
 import itertools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from normres import catalog
 from normres.errors import InputError, run_command
 from normres.failures import note_failure
 from normres.files import read_json, replacing, write_json
-from normres.leases import lease_gpu, lease_machine
+from normres.leases import lease_for_timing
 from normres.options import applies, option_schemas
 from normres.plans import add_options, make_plan
 from normres.tables import write_table
@@ -49,9 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     listed = read_timed(arguments.timed) if arguments.timed else by_hand(arguments)
     timed = listed["timed"]
     dataset = read_json(arguments.data / "dataset.json")
-    lease_machine(say_once("another timing is at work here"))
-    if arguments.device != "cpu" and arguments.gpus != 0:
-        lease_gpu(arguments.runs_per_gpu, say_once("no GPU is free of runs"), exclusive=True)
+    lease_for_timing(arguments.device, arguments.gpus, arguments.runs_per_gpu)
     started = datetime.now(UTC)
     progress = Progress(arguments.progress)
     results = measure(
@@ -178,17 +176,6 @@ class Progress:
         if self.path is not None:  # no timing should end because a display cannot be told
             with suppress(OSError), replacing(self.path, durable=False) as temporary:
                 temporary.write_text(f'{{"fraction": {fraction}, "seconds_left": {left}}}')
-
-
-def say_once(text: str) -> Callable[[], None]:
-    """A function that says what is waited for, the first time that it is called."""
-    said = iter([text])
-
-    def wait() -> None:
-        for line in said:
-            print(f"waiting: {line}", flush=True)
-
-    return wait
 
 
 if __name__ == "__main__":

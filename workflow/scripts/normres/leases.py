@@ -74,6 +74,27 @@ def lease_machine(while_waiting: Callable[[], None]) -> None:
     held.append(lock)
 
 
+def lease_for_timing(device: str, gpus: int | None, runs_per_gpu: int) -> None:
+    """Be alone for a measurement, for life: the only timing here, on a GPU without any run.
+
+    `device` and `gpus` are those of devices.choose_device. Says once what is waited for.
+    """
+    lease_machine(say_once("another timing is at work here"))
+    if device != "cpu" and gpus != 0:
+        lease_gpu(runs_per_gpu, say_once("no GPU is free of runs"), exclusive=True)
+
+
+def say_once(text: str) -> Callable[[], None]:
+    """A function that says what is waited for, the first time that it is called."""
+    said = iter([text])
+
+    def wait() -> None:
+        for line in said:
+            print(f"waiting: {line}", flush=True)
+
+    return wait
+
+
 def lease_folder() -> Path:
     """The folder of the lock files: of this user on this machine.
 
