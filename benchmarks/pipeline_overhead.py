@@ -190,7 +190,7 @@ class Scaling:
     def aggregate(self) -> None:
         """The commands that make tables, figures and the report, as the rules call them."""
         study = ("--study", self.results / "study.json")
-        data = ("--dataset", self.folder / "results/data/digits/dataset.json")
+        data = self.tables("dataset")
         out = ("--out-curves", self.results / "curves.csv", "--out-runs", self.results / "runs.csv")
         self.command("collect_runs", *study, *data, *out)
         given = self.tables("curves", "runs", "complexity", "timing")
@@ -206,14 +206,16 @@ class Scaling:
             out = ("--out", self.results / "figures" / name)
             self.command(entry.command, *entry.arguments.split(), *study, *given, *out, step=name)
         drawn = [self.results / "figures" / f"{name}.svg" for name in figures]
-        given = self.tables("runs", "summary", "comparisons", "complexity", "layers")
+        given = self.tables("runs", "summary", "comparisons", "complexity", "layers", "claims")
         given += ["--timing", self.results / "timing.json"]
         out = ("--figures", *drawn, "--out", self.results / "report.html")
         self.command("render_report", *study, *given, *data, *out)
 
     def tables(self, *names: str) -> list[object]:
-        """Arguments that name tables of the study."""
-        return [part for name in names for part in (f"--{name}", self.results / f"{name}.csv")]
+        """Arguments that name tables of the study, or the description of its data."""
+        others = {"dataset": self.folder / "results/data/digits/dataset.json"}
+        paths = {name: others.get(name, self.results / f"{name}.csv") for name in names}
+        return [part for name, path in paths.items() for part in (f"--{name}", path)]
 
     def keep_house(self) -> None:
         """Pruning after a run, cleaning and resetting."""
