@@ -52,7 +52,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         study=study,
         notes=[
             "Mark and bar: mean after the last epoch and its 95 % interval (Student's t), which "
-            "may run out of the panel; numbers: the mean at the right end. Statistics: ghost "
+            "may run out of the panel; numbers: the right end. Statistics: ghost "
             f"batches at one batch of the optimiser. {figures.count_note(drawn['n'])}",
             figures.missing_note(tables),
         ],

@@ -1,9 +1,12 @@
-"""Draw what the configuration with the highest mean accuracy takes for what: a confusion matrix.
+"""Draw what one configuration takes for what: a confusion matrix.
 
     python workflow/scripts/plot_confusion.py --confusion results/S/confusion.csv \\
         --study results/S/study.json --bands results/S/bands.csv --curves results/S/curves.csv \\
         --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/confusion
+
+It is the configuration that ended with the highest mean accuracy on these same test images: chosen
+after the fact, which makes its accuracies optimistic. The figure says so.
 """
 
 import numpy as np
@@ -33,7 +36,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     cell = 0.46 if len(classes) <= WITH_NUMBERS else max(0.035, min(0.17, 6 / len(classes)))
     names = [str(name) for name in classes]
     widest = max([figures.text_width(name, figures.TEXT) for name in names], default=0.1)
-    label, n = "no complete run", ""
+    label, n, choice = "no complete run", "", choice_words(confusion)
     if len(drawn):
         label = configuration_label(drawn.iloc[0], tables.study)
         n = f" (n = {int(drawn['n'].iloc[0])})"
@@ -41,12 +44,14 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     figure, grid = figures.page(
         (1, 1),
         (side, side),
-        question="Which classes are taken for which?",
+        question="Which classes does the configuration that ended best take for which?"
+        if choice
+        else "Which classes are taken for which?",
         study=tables.study,
         notes=[
-            f"{label}{n}: the configuration with the highest mean test accuracy. Colour and "
-            "number: share (%) of the test images of a class (row) predicted as a class (column), "
-            "mean over seeds [95 % interval]; shares below "
+            f"{label}{n}{choice and f': {choice}'}. Colour and number: share (%) of the test "
+            "images of a class (row) predicted as a class (column), mean over seeds, and its 95 % "
+            "interval, which a share that is the same for all seeds does not have; shares below "
             f"{LEAST} % have no number.",
             figures.missing_note(tables),
         ],
@@ -65,7 +70,18 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     if cell < 0.15:
         axes.tick_params(labelsize=5)
     axes.set(xlabel="predicted class", ylabel="class of the image")
-    return figure, drawn, describe(drawn, label)
+    return figure, drawn, describe(drawn, f"{label} ({choice})" if choice else label)
+
+
+def choice_words(confusion: pd.DataFrame) -> str:
+    """How the configuration came to be the one shown; empty where there is but one."""
+    count = confusion.loc[confusion["n"] > 0, "configuration"].nunique()
+    if count < 2:
+        return ""
+    return (
+        f"of {count} configurations the one with the highest mean accuracy on these same test "
+        "images, chosen after the fact, and so optimistic"
+    )
 
 
 def choose(summary: pd.DataFrame, confusion: pd.DataFrame) -> str:

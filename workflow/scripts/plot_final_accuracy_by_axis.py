@@ -42,7 +42,8 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     split = [c for c in configuration_columns(study) if c not in (axis, lines)]
     panels = panel_rows(drawn, split, study)
     looks = figures.looks(study, lines)
-    ends = [end_labels(rows, lines, looks, study) for _, rows in panels]
+    count = drawn.loc[drawn["value"].notna(), "n"].nunique() > 1
+    ends = [end_labels(rows, lines, looks, study, count) for _, rows in panels]
     columns = len(panels) if len(panels) <= 4 else 4
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
@@ -51,14 +52,14 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
         study=study,
         notes=[
             "Mark and bar: mean after the last epoch and its 95 % interval (Student's t); small "
-            "dots: single seeds; numbers: the mean at the right end. n: the seeds, less what is "
-            "missing. Intervals may run out of the panel.",
+            "dots: single seeds; numbers: the mean at the right end and its interval. "
+            f"{figures.count_note(drawn['n'].dropna())} Intervals may run out of the panel.",
             figures.missing_note(tables),
         ],
         above=0.36 if len(panels) > 1 else 0.1,
         left=0.5,
         right=0.3
-        + max([figures.text_width(t, figures.TEXT) for e in ends for _, _, t, _ in e] + [0]),
+        + max([figures.label_width(text) for of_panel in ends for _, _, text, _ in of_panel] + [0]),
     )
     limits = y_limits_of(drawn["value"], (0, 100))
     for index, place in enumerate(grid.flat):
@@ -146,9 +147,13 @@ def panel_rows(
 
 
 def end_labels(
-    rows: pd.DataFrame, lines: str, looks: Mapping[str, Look], study: Mapping[str, Any]
+    rows: pd.DataFrame,
+    lines: str,
+    looks: Mapping[str, Look],
+    study: Mapping[str, Any],
+    count: bool,
 ) -> list[tuple[float, float, str, Look]]:
-    """Where each line ends, and what stands there."""
+    """Where each line ends, and what stands there; `count`: n, too."""
     means = rows[(rows["series"] == "mean") & rows["value"].notna()].sort_values("x")
     several = len(study[f"{lines}s"]) > 1
     ends = []
@@ -157,7 +162,7 @@ def end_labels(
         if len(own):
             last = own.iloc[own["x"].argmax() if own["x"].notna().any() else 0]
             title = norm_title(name) if lines == "norm" else name
-            text = f"{title}: {last['value']:.1f}" if several else f"{last['value']:.1f}"
+            text = figures.end_text(title if several else "", last, "value", count=count)
             ends.append((last["x"], last["value"], text, look))
     most = max((x for x, *_ in ends if not math.isnan(x)), default=0.0)
     return [(most if math.isnan(x) else x, *rest) for x, *rest in ends]

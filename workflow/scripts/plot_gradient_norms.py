@@ -20,7 +20,6 @@ from normres import figures, lines
 from normres.errors import run_command
 from normres.figures import DASHES, MARKERS, Look
 from normres.findings import estimate_words
-from normres.tables import axis_label, configuration_columns, norm_title
 
 PARTS = ("mean", "low", "high")
 MOST_COLUMNS = 6  # so that what is before training stands above what is after it
@@ -39,12 +38,10 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
     by_line = ["model"]
     if against == "convolution" and "depth" in study["axes"]:
         by_line.append("depth")
+    split = lines.panel_columns(study, (*by_line, against))
     drawn = drawn.assign(
-        line=[name_of(row, by_line, study) for row in drawn.to_dict("records")],
-        group=[
-            name_of(row, panel_columns(study, by_line, against), study)
-            for row in drawn.to_dict("records")
-        ],
+        line=[lines.cell_words(row, by_line) for row in drawn.to_dict("records")],
+        group=[lines.cell_words(row, split) for row in drawn.to_dict("records")],
         when=drawn["epoch"].eq(0).map({True: START, False: END}),
         x=pd.to_numeric(drawn[against]),
     )
@@ -76,33 +73,6 @@ def chosen_rows(gradients: pd.DataFrame, against: str) -> pd.DataFrame:
     last = gradients.groupby("configuration", observed=True)["epoch"].transform("max")
     rows = gradients[(gradients["epoch"] == 0) | (gradients["epoch"] == last)]
     return rows[rows["convolution"] == 1] if against == "depth" else rows
-
-
-def panel_columns(study: Mapping[str, Any], by_line: list[str], against: str) -> list[str]:
-    """What differs between panels."""
-    return [
-        column
-        for column in configuration_columns(study)
-        if column not in (*by_line, against)
-        and (column not in ("model", "norm") or len(study[f"{column}s"]) > 1)
-    ]
-
-
-def name_of(row: Mapping[str, Any], columns: list[str], study: Mapping[str, Any]) -> str:
-    """Words for some cells of a configuration."""
-    words = []
-    for column in columns:
-        value = row[column]
-        if pd.isna(value) or (column == "zero_init_residual" and value == "false"):
-            continue
-        if column in ("model", "norm"):
-            words.append(norm_title(value) if column == "norm" else value)
-        elif column == "zero_init_residual":
-            words.append("zero-init")
-        else:
-            named = f"{value} init" if column == "initialization" else axis_label(column, value)
-            words.append(named)
-    return ", ".join(words)
 
 
 def line_looks(drawn: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Look]:

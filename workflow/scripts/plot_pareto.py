@@ -17,6 +17,7 @@ from normres.errors import run_command
 from normres.findings import estimate_words
 from normres.report_tables import configuration_label
 from normres.tables import configuration_columns
+from normres.wording import estimate_text
 
 COSTS = {  # column -> axis label, words
     "macs_million": ("MACs (million, exact)", "MACs"),
@@ -45,7 +46,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     if labelled.sum() > MOST_LABELS:
         labelled &= drawn[[f"on_front_{cost}" for cost in COSTS]].any(axis=1)
     texts = [
-        f"{configuration_label(row, study)}: {row['mean']:.1f}, n = {row['n']}" if named else ""
+        f"{configuration_label(row, study)}: {result_text(row)}" if named else ""
         for named, (_, row) in zip(labelled, drawn.iterrows(), strict=True)
     ]
     notes = [
@@ -82,6 +83,11 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     ]
     figures.label_ends(grid[0, -1], ends)
     return figure, drawn, describe(drawn, tables)
+
+
+def result_text(row: pd.Series) -> str:
+    """A row's mean accuracy, interval and n."""
+    return f"{estimate_text(row['mean'], row['low'], row['high'], row['n'])}, n = {row['n']}"
 
 
 def on_front(cost: pd.Series, accuracy: pd.Series) -> pd.Series:

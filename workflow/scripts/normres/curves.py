@@ -82,8 +82,9 @@ def draw_curves(
     longest = drawn["seconds"].max()
     unit, unit_name = next((unit, name) for most, unit, name in UNITS if not longest > most)
     drawn["x"] = drawn["epoch"] if against == "epoch" else drawn["seconds"] / unit
+    count = drawn["n"].nunique() > 1
     ends = {
-        name: end_label(drawn, name, label, quantity)
+        name: end_label(drawn, name, label, quantity, count)
         for panel in panels
         for name, (label, _) in panel.lines.items()
     }
@@ -96,7 +97,7 @@ def draw_curves(
         notes=[explain(tables, panels, note), figures.missing_note(tables)],
         above=0.25 if len(panels) > 1 else 0.1,
         left=0.52 + 0.12 * quantity.label.count("\n"),
-        right=0.3 + max(figures.text_width(text, figures.TEXT) for *_, text in ends.values()),
+        right=0.3 + max(figures.label_width(text) for *_, text in ends.values()),
     )
     x_label = "epoch" if against == "epoch" else f"training time ({unit_name})"
     finish_axes(axes, len(panels), drawn, quantity, x_label)
@@ -234,15 +235,15 @@ def drawn_rows(tables: Tables, quantity: Quantity) -> pd.DataFrame:
 
 
 def end_label(
-    drawn: pd.DataFrame, name: str, label: str, quantity: Quantity
+    drawn: pd.DataFrame, name: str, label: str, quantity: Quantity, count: bool
 ) -> tuple[float, float, str]:
     """Where a configuration's mean ends, and the text to write there; no text without a mean."""
     mean = drawn[(drawn["configuration"] == name) & (drawn["series"] == "mean")]
     if mean.empty:
         return math.nan, math.nan, ""
-    x, y = mean[["x", "value"]].iloc[-1]
-    number = quantity.format.format(y)
-    return x, y, f"{label}: {number}" if label else number
+    last = mean.iloc[-1]
+    text = figures.end_text(label, last, "value", count=count, form=quantity.format)
+    return last["x"], last["value"], text
 
 
 def draw_panel(axes: Axes, panel: Panel, drawn: pd.DataFrame) -> None:
@@ -354,10 +355,11 @@ def explain(tables: Tables, panels: list[Panel], note: str) -> str:
     """The footnote that says what is drawn."""
     parts = [
         "Line: mean over seeds; band: pointwise 95 % interval of the mean; thin lines: single "
-        "seeds; numbers: mean of the last epoch."
+        "seeds; numbers: mean of the last epoch and its interval. "
+        f"{figures.count_note(tables.summary['n'])}"
     ]
     if len(tables.study["seeds"]) == 1:
-        parts = ["Line: the only seed, so no interval; numbers: the last epoch."]
+        parts = ["Line: the only seed (n = 1), so no interval; numbers: the last epoch."]
     if (tables.summary["n"] == 2).any():
         parts.append("Bands of two seeds are wide, and paler.")
     if any(panel.ghosts for panel in panels):

@@ -32,6 +32,7 @@ from normres.tables import (
     read_table,
     write_table,
 )
+from normres.wording import estimate_text
 
 INK, FAINT, GRID = "#222222", "#606060", "#E4E4E4"
 TITLE, TEXT, SMALL = 10.0, 7.5, 6.8  # font sizes in points
@@ -323,12 +324,37 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
     return result
 
 
-def label_ends(
-    axes: Axes, ends: Sequence[tuple[float, float, str, Look]], size: float = TEXT
-) -> None:
+def end_text(
+    name: str,
+    row: Mapping[str, Any],
+    mean: str,
+    *,
+    count: bool,
+    form: str = "{:.1f}",
+    at: str = "",
+) -> str:
+    """The label of a line's end: its name, and under it the last mean with its interval.
+
+    row: has the columns `mean`, low, high and n. count: whether n is said here, as where lines
+    differ in it; else the figure's note says it once (`count_note`). at: where the number is from,
+    if not from the end.
+    """
+    number = at + estimate_text(row[mean], row["low"], row["high"], row["n"], form)
+    number += f", n = {row['n']:.0f}" if count else ""
+    return f"{name}\n{number}".strip()
+
+
+def label_width(text: str) -> float:
+    """Width of such a label in inches: its first line in TEXT, the second in SMALL."""
+    first, *rest = text.split("\n")
+    return max([text_width(first, TEXT), *(text_width(line, SMALL) for line in rest)])
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Look]]) -> None:
     """Label line ends (x, y, text, look) right of the panel, nudged apart, with thin leaders.
 
-    The limits of the axes must be final.
+    A text may have a second line, smaller; where two lines each have no room, the first one stands
+    alone. The limits of the axes must be final.
     """
     if not ends:
         return
@@ -336,8 +362,12 @@ def label_ends(
     wide, high = np.array([box.width, box.height]) * axes.figure.get_size_inches() * 72
     to_axes = axes.transData + axes.transAxes.inverted()
     points = to_axes.transform([(x, y) for x, y, _, _ in ends])
-    heights = spread(points[:, 1] * high, size * 1.2, 0, high) / high
-    for (x, y), label, (_, _, text, look) in zip(points, heights, ends, strict=True):
+    texts = [text.split("\n") for _, _, text, _ in ends]
+    both = (TEXT + SMALL) * 1.3
+    two = max(map(len, texts)) > 1 and len(ends) * both <= high + TEXT
+    gap = both if two else TEXT * 1.2
+    heights = spread(points[:, 1] * high, gap, 0, high) / high
+    for (x, y), label, lines, (*_, look) in zip(points, heights, texts, ends, strict=True):
         path = [(x, y), (max(x, 1 + 3 / wide), y if x < 1 else label), (1 + 9 / wide, label)]
         axes.plot(
             *zip(*path, strict=True),
@@ -347,15 +377,11 @@ def label_ends(
             color=look.colour,
             alpha=0.7,
         )
-        axes.text(
-            1 + 11 / wide,
-            label,
-            text,
-            transform=axes.transAxes,
-            size=size,
-            color=look.text_colour,
-            va="center_baseline",
-        )
+        style = {"transform": axes.transAxes, "color": look.text_colour, "va": "center_baseline"}
+        up, down = (0.55 * SMALL / high, 0.55 * TEXT / high) if two and lines[1:] else (0, 0)
+        axes.text(1 + 11 / wide, label + up, lines[0], size=TEXT, **style)
+        if down:
+            axes.text(1 + 11 / wide, label - down, lines[1], size=SMALL, **style)
 
 
 def name_classes(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from normres import figures
 from normres.figures import Look
+from normres.tables import axis_label, configuration_columns, norm_title
 
 DODGE = 0.05  # of the room between two x: intervals of several lines stay apart
 MOST_TICKS = 10
@@ -40,14 +41,18 @@ def line_figure(
     digits: int = 1,
     most: float = math.inf,
 ) -> Figure:
-    """Draw `rows`: panel (its title), line, x, mean, low, high; a panel and line in their order.
+    """Draw `rows`: panel (its title), line, x, mean, low, high, n; a panel and line in their order.
 
-    looks: of each line. columns: of panels; all in one row of up to 4 by default. digits: of the
-    number at a line's end. most: what y cannot exceed.
+    A column `ring` marks rows with a ring; the label of a line's end then has the ringed row's
+    number, not the last one's. looks: of each line. columns: of panels; all in one row of up to 4
+    by default. digits: of the number at a line's end. most: what y cannot exceed.
     """
     panels = rows["panel"].drop_duplicates().tolist() or [""]
     columns = columns or min(4, len(panels))
-    ends = {panel: end_labels(rows[rows["panel"] == panel], looks, x, digits) for panel in panels}
+    count = rows.loc[rows["mean"].notna(), "n"].nunique() > 1
+    ends = {
+        panel: end_labels(rows[rows["panel"] == panel], looks, x, count, digits) for panel in panels
+    }
     texts = [text for of_panel in ends.values() for _, _, text, _ in of_panel] + [""]
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
@@ -57,7 +62,7 @@ def line_figure(
         notes=notes,
         above=0.36 if len(panels) > 1 else 0.1,
         left=0.5,
-        right=0.3 + max(figures.text_width(text, figures.TEXT) for text in texts),
+        right=0.3 + max(figures.label_width(text) for text in texts),
     )
     values = rows["mean"].dropna()
     edge = 0.06 * (values.max() - values.min()) or 1.0 if len(values) else 1.0
@@ -81,6 +86,33 @@ def line_figure(
             place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
         figures.label_ends(place, ends[panel])
     return figure
+
+
+def panel_columns(study: Mapping[str, Any], without: Sequence[str]) -> list[str]:
+    """What differs between panels: model, norm and axes that the study compares, but `without`."""
+    return [
+        column
+        for column in configuration_columns(study)
+        if column not in without
+        and (column not in ("model", "norm") or len(study[f"{column}s"]) > 1)
+    ]
+
+
+def cell_words(row: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """Words for some cells of a configuration: "no norm, he init"."""
+    words = []
+    for column in columns:
+        value = row[column]
+        if pd.isna(value) or (column == "zero_init_residual" and value == "false"):
+            continue
+        if column in ("model", "norm"):
+            words.append(norm_title(value) if column == "norm" else value)
+        elif column == "zero_init_residual":
+            words.append("zero-init")
+        else:
+            named = f"{value} init" if column == "initialization" else axis_label(column, value)
+            words.append(named)
+    return ", ".join(words)
 
 
 def title_size(titles: Sequence[str]) -> float:
@@ -111,17 +143,24 @@ def set_ticks(place: Axes, x: pd.Series, axis: Axis) -> None:
 
 
 def end_labels(
-    rows: pd.DataFrame, looks: Mapping[str, Look], x: Axis, digits: int
+    rows: pd.DataFrame, looks: Mapping[str, Look], x: Axis, count: bool, digits: int
 ) -> list[tuple[float, float, str, Look]]:
     """Where each line ends, and what stands there."""
     ends = []
     for line, look in looks.items():
         own = rows[(rows["line"] == line) & rows["mean"].notna()].sort_values("x")
         if len(own):
+            ringed = own[own["ring"]] if "ring" in own else own.head(0)
+            row, at = (ringed.iloc[0], f"{ringed['x'].iloc[0]:g}: ") if len(ringed) else (None, "")
             last = own.iloc[-1]
-            number = f"{last['mean']:.{digits}f}"
-            number = number.lstrip("-") if not float(number) else number  # no -0.0
-            text = f"{line}: {number}" if line else number
+            text = figures.end_text(
+                line,
+                last if row is None else row,
+                "mean",
+                count=count,
+                form=f"{{:.{digits}f}}",
+                at=at,
+            )
             ends.append((float(placed(own["x"], x).iloc[-1]), last["mean"], text, look))
     return ends
 
@@ -140,3 +179,6 @@ def draw_lines(place: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], x: Ax
         size = 4 if len(own) <= 12 else 2.2
         style = {"color": look.colour, "mec": "white", "mew": 0.4, "zorder": 4}
         place.plot(at, own["mean"], look.marker, ms=size, **style)
+        if "ring" in own:
+            style = {"mfc": "none", "mec": figures.INK, "mew": 0.9, "zorder": 5}
+            place.plot(at[own["ring"]], own.loc[own["ring"], "mean"], "o", ms=8, **style)

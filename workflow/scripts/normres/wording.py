@@ -21,9 +21,20 @@ def interval_words(low: float, high: float, n: int, digits: int) -> str:
 
     Empty for n < 2. Equal runs have none, as their spread is not known: " [all equal]".
     """
+    return _interval(low, high, n, f"{{:.{digits}f}}")
+
+
+def estimate_text(mean: float, low: float, high: float, n: int, form: str = "{:.1f}") -> str:
+    """A mean of n runs with its interval (see `interval_words`): "91.8 [91.2, 92.4]"."""
+    number = form.format(mean)
+    number = number if float(number.replace(",", "")) else number.lstrip("-")  # no -0.0
+    return number + _interval(low, high, n, form)
+
+
+def _interval(low: float, high: float, n: int, form: str) -> str:
     if n < 2:
         return ""
-    return f" [{EQUAL}]" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f" [{EQUAL}]" if math.isnan(low) else f" [{form.format(low)}, {form.format(high)}]"
 
 
 def lost_runs(row: Mapping[str, Any]) -> str:
