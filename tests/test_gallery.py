@@ -58,8 +58,8 @@ def test_a_studys_own_figures_come_with_its_tables_and_axes():
         own[name] = {*gallery.figures(study)} - {*always}
     assert own == {
         "batch-size": {"batch_sizes", "final_accuracy_by_batch_size"},
-        "skip": {"gradient_norms", "first_gradient", "final_accuracy_by_depth"},
-        "learning-rate": {"final_accuracy_by_learning_rate"},
+        "skip": {"gradient_norms", "first_gradient", "depths", "final_accuracy_by_depth"},
+        "learning-rate": {"learning_rates", "final_accuracy_by_learning_rate"},
         "affine-and-bias": {"equivalence"},
         "variance": {"variance"},
         "norm-cost": {"norm_cost"},

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import plot_learning_rates
 import synthetic
+from normres import figures
 from normres.gallery import ENTRIES, EVERY_FIGURE_READS
 from normres.tables import configurations, read_cells, read_study, write_table
 
@@ -16,6 +18,8 @@ BATCHES = {"models": ["resnet"], "norms": ["none", "batch", "group"], "seeds": 2
 BATCHES |= {"axes": {"batch_size": [2, 8, 32, 128], "statistics_images": [0, 2]}}
 DEPTHS = {"models": ["resnet", "vgg11"], "norms": ["none", "batch"], "seeds": 2, "epochs": 2}
 DEPTHS |= {"axes": {"initialization": ["default", "he"], "depth": [3, 5, 9]}}
+RATES = {"models": ["resnet"], "norms": ["none", "batch"], "seeds": 2, "epochs": 2}
+RATES |= {"axes": {"learning_rate": [0.0001, 0.001, 0.01]}}
 CHANGES = {"models": ["resnet"], "norms": ["none", "batch"], "seeds": 2, "epochs": 2}
 CHANGES |= {"axes": {"conv_bias": ["default", "true"]}}
 
@@ -48,6 +52,32 @@ def gradients(study):
             )
 
 
+def depths(study):
+    """Lines over depth, and what sets resnet's apart from vgg11's."""
+    for norm, start in itertools.product(study["norms"], ["default", "he"]):
+        cells = {"norm": norm, "initialization": start, "depths": "3 5 9"}
+        for model, minus in (("resnet", ""), ("vgg11", ""), ("resnet", "vgg11")):
+            for quantity in ("log10_first_gradient_start", "test_accuracy"):
+                row = {"model": model, **cells, "minus": minus, "quantity": quantity}
+                yield row | estimates("slope", 0.5 if minus else -0.01, 0.02)
+
+
+def learning_rates(study):
+    """0.001 is the best rate for all, and for batch norm; without norm it is 0.0001."""
+    for norm, rate in itertools.product(study["norms"], [0.0001, 0.001, 0.01]):
+        chosen = rate == (0.001 if norm == "batch" else 0.0001)
+        row = {"model": "resnet", "norm": norm, "learning_rate": rate, "chosen": chosen}
+        row |= {"common": rate == 0.001, **estimates("test_accuracy", 0.9 - rate, 0.02)}
+        gain = {} if chosen else {"mean": 0.05, "low": 0.04, "high": 0.06}
+        yield row | {f"gain_{part}": gain.get(part) for part in ("mean", "low", "high")}
+
+
+def calibration(study):
+    for number, (_, cells) in enumerate(configurations(study).iterrows()):
+        row = {**cells, "left_out": 0, **estimates("ece", 0.05 + 0.01 * number, 0.02)}
+        yield row | estimates("ece_scaled", 0.02, 0.01)
+
+
 def equivalence(study):
     for number, norm in enumerate(study["norms"]):
         yield {"model": "resnet", "norm": norm, "conv_bias": "true", "changed": "conv_bias"} | {
@@ -78,6 +108,9 @@ CASES = {
     "batch_sizes": (BATCHES, batch_sizes),
     "gradient_norms": (DEPTHS, gradients),
     "first_gradient": (DEPTHS, gradients),
+    "depths": (DEPTHS, depths),
+    "learning_rates": (RATES, learning_rates),
+    "calibration": (CHANGES, calibration),
     "equivalence": (CHANGES, equivalence),
     "variance": (CHANGES, variance),
     "norm_cost": (BATCHES, norm_cost),
@@ -113,7 +146,9 @@ def test_a_studys_figure_shows_its_table_and_says_what_it_found(name, drawn):
     said = prefix.with_suffix(".txt").read_text()
     assert "n = " in said and "[" in said and "nan" not in said
     shown, table = (read_cells(file, {}) for file in (f"{prefix}.csv", path))
-    if name not in ("gradient_norms", "first_gradient"):
+    if name == "depths":
+        assert len(shown) == 24  # the accuracies of the summary, not the table's slopes
+    elif name not in ("gradient_norms", "first_gradient"):
         assert len(shown) == len(table)
     else:
         assert set(shown["epoch"]) == {0, 2}
@@ -130,3 +165,38 @@ def test_findings_of_studies_name_what_the_tables_hold(drawn):
     assert "initialization 1.00 [0.00, 3.00], n = 4 x 4" in said["variance"]
     assert "cheapest batch norm, 3.2 [2.88, 3.52], n = 10; dearest group norm" in said["norm_cost"]
     assert "smallest: vgg11, depth 9" in said["first_gradient"]
+    assert said["depths"].startswith(
+        "Slope of test accuracy on depth: resnet minus vgg11 (no norm, default init) "
+        "50.00 points a block [48.00 to 52.00], n = 3; resnet minus vgg11 (no norm, he init) "
+    )
+    assert (
+        "gradient before training: resnet minus vgg11 (no norm, default init) 0.50 a block"
+        in (said["depths"])
+    )
+    assert said["learning_rates"].startswith(
+        "Learning rate chosen on held-out images: no norm 0.0001, test accuracy 90.0 % [88.0 to "
+        "92.0], n = 3, less 5.0 points [4.0 to 6.0], n = 3, at 0.001, the best rate for all; batch "
+        "norm 0.001, "
+    )
+    assert said["calibration"].startswith(
+        "Largest mean calibration error: resnet, batch norm, conv bias true, 8.0 % [6.0 to 10.0], "
+        "n = 3, after temperature scaling 2.0 % [1.0 to 3.0], n = 3; smallest: resnet, no norm"
+    )
+
+
+def test_numbers_beside_lines_have_their_interval_and_say_where_they_are_from(drawn, monkeypatch):
+    """At the rate that was chosen; n stands in the note, or beside each where it differs."""
+    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
+    path = drawn["learning_rates"][1]
+    folder, table = path.parent, pd.read_csv(path)
+    for n, beside, below in (
+        (3, "0.001: 89.9 [87.9, 91.9]", "n = 3."),
+        (2, ", n = 2", "n = 2 to 3."),
+    ):
+        table.loc[table["norm"] == "batch", "n"] = n
+        write_table(table, path)
+        options = {name: folder / f"{name}.csv" for name in (*EVERY_FIGURE_READS, "learning_rates")}
+        options |= {"study": folder / "study.json", "out": folder / "again"}
+        plot_learning_rates.main([f"--{name}={value}" for name, value in options.items()])
+        text = (folder / "again.svg").read_text()
+        assert beside in text and below in text

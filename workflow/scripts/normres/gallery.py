@@ -61,10 +61,13 @@ ENTRIES = {
         lambda study: "gradients" in study.analyses and "depth" in study.axes,
         "analyses: [gradients] and several values of depth",
     ),
+    "depths": of_analysis("plot_depths", "depths"),
     "batch_sizes": of_analysis("plot_batch_sizes", "batch_sizes"),
+    "learning_rates": of_analysis("plot_learning_rates", "learning_rates"),
     "equivalence": of_analysis("plot_equivalence", "equivalence"),
     "variance": of_analysis("plot_variance", "variance"),
     "norm_cost": of_analysis("plot_norm_cost", "norm_cost"),
+    "calibration": of_analysis("plot_calibration", "calibration"),
     "hardest_images": Entry("plot_hardest_images", tables=("hardest_images", "dataset")),
 }
 
