@@ -1,16 +1,19 @@
 """Declared comparisons: what config.yaml may say, and comparisons.csv against scipy's numbers."""
 
 import json
+import math
 import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
 import compare_configurations
 import synthetic
+from conftest import PROJECT
 from normres.comparison_tables import finding, labels, read_comparisons
 from normres.comparisons import configurations_of, declared, expand, read_declared
 from normres.config import read_config
@@ -55,6 +58,23 @@ def test_a_key_left_out_on_both_sides_is_compared_within_each_of_its_values():
         }
     ) == ["resnet/batch > convnet/none"]
     assert check() == []
+
+
+def test_the_studies_declare_what_they_ask_and_little_else():
+    """So few that the seeds of each study could reject all; its demonstration declares no more."""
+    studies = yaml.safe_load((PROJECT / "config.yaml").read_text())["studies"]
+    asked = {"batch-size": 3, "skip": 6, "learning-rate": 3, "affine-and-bias": 6}
+    for name, number in asked.items():
+        found = check(*studies[name]["comparisons"], **studies[name])
+        assert len(found) == number
+        seeds = len(studies[name]["seeds"])
+        assert (
+            2 * number / math.comb(2 * seeds, seeds) < 0.05
+        )  # the least adjusted p (permutations)
+        demo = studies[f"{name}-demo"]
+        assert 0 < len(check(*demo["comparisons"], **demo)) <= number
+    for name in ("variance", "norm-cost"):  # they ask for spreads and times
+        assert "comparisons" not in studies[name]
 
 
 def test_axes_are_keys_and_text_from_a_command_line_is_read_as_numbers():
