@@ -9,19 +9,14 @@ A panel an initialisation and norm. depths.csv has the slopes of the lines and h
 networks differ, which the finding says; the gradient against depth is the figure first_gradient.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from normres import figures, lines
 from normres.errors import run_command
-from normres.figures import DASHES, MARKERS, Look
 from normres.findings import estimate_words
 
 PARTS = ("mean", "low", "high")
-BY_LINE = ("model", "zero_init_residual")  # what sets the lines of a panel apart
 MOST_SAID = 6  # differences of slopes, of a quantity
 QUANTITIES = {  # of depths.csv -> words, unit, factor
     "test_accuracy": ("Slope of test accuracy on depth", "points a block", 100),
@@ -36,18 +31,18 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     study = tables.study
     drawn = tables.summary
     drawn = drawn.assign(**{part: 100 * drawn[f"test_accuracy_{part}"] for part in PARTS})
-    by_line = [column for column in BY_LINE if column in drawn]
-    split = lines.panel_columns(study, (*BY_LINE, "depth"))
+    by_line = [column for column in lines.NETWORK if column in drawn]
+    split = lines.panel_columns(study, (*lines.NETWORK, "depth"))
     cells = drawn.to_dict("records")
     rows = drawn.assign(
         panel=[lines.cell_words(row, split) for row in cells],
         line=[lines.cell_words(row, by_line) for row in cells],
         x=pd.to_numeric(drawn["depth"]),
-    ).sort_values("configuration", key=lambda c: c.map(panel_order(drawn, split)), kind="stable")
+    )
     skips = {"resnet", "plainnet"} <= {*study["models"]}
     figure = lines.line_figure(
         rows,
-        line_looks(rows, study),
+        lines.network_looks(rows, study),
         lines.Axis("depth (blocks a stage)", log=True),
         "test accuracy (%)",
         question="Do skip connections keep the accuracy as networks get deeper?"
@@ -64,23 +59,6 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     )
     kept = [*split, *by_line, "depth", "configuration", "n", *PARTS]
     return figure, rows[kept], describe(tables.others["depths"], split, by_line)
-
-
-def panel_order(drawn: pd.DataFrame, split: list[str]) -> dict[str, int]:
-    """For each configuration the place of its panel, in the order of the study."""
-    places = drawn.groupby(split, sort=False, dropna=False).ngroup() if split else drawn["n"] * 0
-    return dict(zip(drawn["configuration"], places, strict=True))
-
-
-def line_looks(rows: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Look]:
-    """A look a line: colour by network; paler where its blocks start as their shortcuts."""
-    palette = figures.colours(study["models"], figures.MODEL_COLOURS)
-    looks = {}
-    for number, (line, own) in enumerate(rows.groupby("line", sort=False)):
-        model = own["model"].iloc[0]
-        colour = figures.mix(palette[model], "#FFFFFF", 0.4 * (line != model))
-        looks[line] = Look(colour, DASHES[number % 5], MARKERS[number % 6])
-    return looks
 
 
 def explain(rows: pd.DataFrame) -> str:

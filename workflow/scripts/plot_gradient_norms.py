@@ -24,6 +24,7 @@ from normres.findings import estimate_words
 PARTS = ("mean", "low", "high")
 MOST_COLUMNS = 6  # so that what is before training stands above what is after it
 START, END = "before training", "after the last epoch"
+LINES = {"convolution": ("model", "depth"), "depth": lines.NETWORK}
 QUESTIONS = {
     "convolution": "Do gradients reach the first convolutions?",
     "depth": "Does the gradient of the first convolution vanish with depth?",
@@ -35,9 +36,7 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
     study = tables.study
     drawn = chosen_rows(tables.others["gradients"], against)
     drawn = drawn.assign(**{part: drawn[f"log10_gradient_{part}"] for part in PARTS})
-    by_line = ["model"]
-    if against == "convolution" and "depth" in study["axes"]:
-        by_line.append("depth")
+    by_line = [column for column in LINES[against] if column in drawn]
     split = lines.panel_columns(study, (*by_line, against))
     drawn = drawn.assign(
         line=[lines.cell_words(row, by_line) for row in drawn.to_dict("records")],
@@ -51,7 +50,7 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
     labels = {"convolution": "convolution (1 is the first)", "depth": "depth (blocks a stage)"}
     figure = lines.line_figure(
         drawn,
-        line_looks(drawn, study),
+        lines.network_looks(drawn, study) if against == "depth" else depth_looks(drawn, study),
         lines.Axis(labels[against]),
         "log10 of the gradient's norm",
         columns=max(1, len(groups)) if len(groups) <= MOST_COLUMNS else 4,
@@ -60,7 +59,8 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
         notes=[
             "Norm of the loss's gradient at a convolution's weights, on 32 training images: mean "
             "of log10 over seeds and its 95 % interval (Student's t), which may run out of the "
-            "panel. A norm of 0 counts as the smallest float32, 1.4e-45. "
+            "panel; numbers: at the right end. A norm of 0 counts as the smallest float32, "
+            "1.4e-45. "
             f"{figures.count_note(drawn['n'])}",
             figures.missing_note(tables),
         ],
@@ -75,7 +75,7 @@ def chosen_rows(gradients: pd.DataFrame, against: str) -> pd.DataFrame:
     return rows[rows["convolution"] == 1] if against == "depth" else rows
 
 
-def line_looks(drawn: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Look]:
+def depth_looks(drawn: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Look]:
     """A look a line: colour by network, paler for what is shallower."""
     palette = figures.colours(study["models"], figures.MODEL_COLOURS)
     looks = {}

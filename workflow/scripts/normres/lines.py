@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from normres import figures
-from normres.figures import Look
+from normres.figures import DASHES, MARKERS, Look
 from normres.tables import axis_label, configuration_columns, norm_title
 
 DODGE = 0.05  # of the room between two x: intervals of several lines stay apart
 MOST_TICKS = 10
 TITLE = 1.9  # inches that a panel's title may take
+NETWORK = ("model", "zero_init_residual")  # what sets the lines of networks by depth apart
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,17 @@ def cell_words(row: Mapping[str, Any], columns: Sequence[str]) -> str:
             named = f"{value} init" if column == "initialization" else axis_label(column, value)
             words.append(named)
     return ", ".join(words)
+
+
+def network_looks(rows: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Look]:
+    """The look of each line of NETWORK: colour by model, paler where blocks start as shortcuts."""
+    palette = figures.colours(study["models"], figures.MODEL_COLOURS)
+    looks = {}
+    for number, (line, own) in enumerate(rows.groupby("line", sort=False)):
+        model = own["model"].iloc[0]
+        colour = figures.mix(palette[model], "#FFFFFF", 0.4 * (line != model))
+        looks[line] = Look(colour, DASHES[number % 5], MARKERS[number % 6])
+    return looks
 
 
 def title_size(titles: Sequence[str]) -> float:

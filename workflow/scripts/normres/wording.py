@@ -26,15 +26,19 @@ def interval_words(low: float, high: float, n: int, digits: int) -> str:
 
 def estimate_text(mean: float, low: float, high: float, n: int, form: str = "{:.1f}") -> str:
     """A mean of n runs with its interval (see `interval_words`): "91.8 [91.2, 92.4]"."""
-    number = form.format(mean)
-    number = number if float(number.replace(",", "")) else number.lstrip("-")  # no -0.0
-    return number + _interval(low, high, n, form)
+    return _number(mean, form) + _interval(low, high, n, form)
 
 
 def _interval(low: float, high: float, n: int, form: str) -> str:
     if n < 2:
         return ""
-    return f" [{EQUAL}]" if math.isnan(low) else f" [{form.format(low)}, {form.format(high)}]"
+    return f" [{EQUAL if math.isnan(low) else f'{_number(low, form)}, {_number(high, form)}'}]"
+
+
+def _number(number: float, form: str) -> str:
+    """A number as text, which has no minus where it rounds to 0."""
+    text = form.format(number)
+    return text if text.strip("-0.") else text.lstrip("-")
 
 
 def lost_runs(row: Mapping[str, Any]) -> str:
