@@ -8,7 +8,8 @@ import time
 import pytest
 import yaml
 
-from conftest import PROJECT, read_history, read_record
+from conftest import read_history, read_record
+from documentation import example
 from normres import gallery
 from normres.grid import RUN_FILES, expand
 from snakemake_project import TINY, Project
@@ -338,10 +339,8 @@ def test_a_run_of_another_study_is_linked(project):
 
 def test_the_norm_of_the_documentation_needs_one_file(project):
     """docs/adding.md: its example, saved as a file, is a norm; nothing else is edited."""
-    text = (PROJECT / "docs" / "adding.md").read_text()
-    example = text.partition("```python\n")[2].partition("```")[0]
     path = "workflow/scripts/normres/norms/mynorm.py"
-    (project.folder / path).write_text(example)
+    (project.folder / path).write_text(example("adding.md", "A norm", "python"))
     project.configure(tiny={**TINY, "models": ["convnet"], "norms": ["none", "batch", "mynorm"]})
     assert project.planned() == {"train": 2, **NETWORKS, **TIMING, **REDEFINED}
     project.run()
@@ -352,9 +351,8 @@ def test_the_norm_of_the_documentation_needs_one_file(project):
 
 def test_the_claims_of_the_documentation_are_checked(project):
     """docs/claims.md: its example is a study whose first claim is supported; nothing is trained."""
-    text = (PROJECT / "docs" / "claims.md").read_text()
-    example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
-    (project.folder / "config.yaml").write_text(yaml.safe_dump(example | {"timing_repeats": 1}))
+    config = yaml.safe_load(example("claims.md", "A claim of your own", "yaml"))
+    (project.folder / "config.yaml").write_text(yaml.safe_dump(config | {"timing_repeats": 1}))
     project.run("results/mine/claims.csv")
     with (project.results("mine") / "claims.csv").open(newline="") as table:
         rows = {row["id"]: row for row in csv.DictReader(table)}
