@@ -63,7 +63,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def work(connection, cell: tuple, threads: int, data: Path, device: str) -> None:
     """A run that trains for a number of seconds whenever it is told to."""
-    specification = specify(cell, threads)
+    specification = specify(cell, threads, device)
     computation = choose_computation(specification, device)
     loop = OurLoop(specification, open_images(data), computation)
     loop.train(3)

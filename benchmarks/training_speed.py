@@ -17,6 +17,7 @@ computed instead: what the table in normres/devices.py rests on.
 """
 
 import argparse
+import copy
 import dataclasses
 import gc
 import itertools
@@ -24,8 +25,8 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,14 @@ from normres.devices import Computation, can_compile, choose_computation, choose
 from normres.environment import describe
 from normres.errors import run_command
 from normres.images import Images, open_images
-from normres.layers import Classifier, SmallMapConv2d
+from normres.layers import Classifier, PaddedConv2d, SmallMapConv2d
 from normres.options import resolve
 from normres.training import TrainingRun
 from plain_loop import PlainLoop
 
 BATCH = 128
-TURN_SECONDS = 1.0  # of one process before the other has its turn
+TOGETHER = 9  # networks that get ready side by side, on a GPU
+CALLS_A_GRAPH = 10  # of a layer on CUDA, so that starting the graph is nothing to them
 HUGE_PAGES = "glibc.malloc.hugetlb=1"  # as the pipeline sets them for its jobs
 COLUMNS = (
     "model", "norm", "precision", "batch_size", "threads", "repeats",
@@ -68,9 +70,11 @@ def main(argv: list[str] | None = None) -> int:
                 compare_choices(cell, data, device, arguments)
             return 0
         rows = []
-        for cell in cells:
-            rows.append(measure(cell, data, device, arguments))
-            print_row(rows[-1], header=len(rows) == 1)
+        # On a GPU getting ready takes long and little memory: all at once, but one computes.
+        for group in batched(cells, 1 if device == "cpu" else TOGETHER):
+            for row in measure(group, data, device, arguments):
+                rows.append(row)
+                print_row(row, header=len(rows) == 1)
     for precision in arguments.precisions:
         write_csv([row for row in rows if row["precision"] == precision], arguments.out)
     return 0
@@ -81,13 +85,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each process, CPU")
     parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader")
     parser.add_argument("--repeats", type=int, default=10, help="turns of each process")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
     parser.add_argument("--choices", action="store_true", help="compare layouts and compilation")
     return parser.parse_args(argv)
 
 
-def specify(cell: tuple[str, str, str], threads: int, **options: Any) -> dict[str, Any]:
-    """The specification of a run of one cell of the table."""
+def specify(
+    cell: tuple[str, str, str], threads: int, device: str = "cpu", **options: Any
+) -> dict[str, Any]:
+    """The specification of a run of one cell of the table; on a GPU it has one thread, as runs do.
+
+    `threads` are those on a CPU.
+    """
     precision, model, norm = cell
+    threads = threads if device == "cpu" else 1
     options = {"precision": precision, "cpu_threads": threads, "normalize": "half"} | options
     return resolve(model, norm, 0, 1, {"batch_size": BATCH, **options})
 
@@ -108,6 +119,13 @@ class OurLoop:
         return float(loss)
 
 
+def batched(cells: Iterable[tuple], size: int) -> Iterator[tuple]:
+    """Some cells at a time (itertools.batched, which Python 3.11 lacks)."""
+    left = iter(cells)
+    while group := tuple(itertools.islice(left, size)):
+        yield group
+
+
 def timed(loop: OurLoop | PlainLoop, steps: int) -> float:
     """Images a second over some steps; reading the loss waits for the device."""
     started = time.perf_counter()
@@ -117,7 +135,7 @@ def timed(loop: OurLoop | PlainLoop, steps: int) -> float:
 
 def work(connection: Connection, kind: str, cell: tuple, data: Path, device: str, options: Any):
     """A process that trains whenever it is told to, for the number of steps it is told."""
-    specification, images = specify(cell, options.threads), open_images(data)
+    specification, images = specify(cell, options.threads, device), open_images(data)
     facts = {}
     if kind == "plain":
         torch.set_num_threads(options.threads)
@@ -127,48 +145,79 @@ def work(connection: Connection, kind: str, cell: tuple, data: Path, device: str
         loop = OurLoop(specification, images, computation)
         facts = describe(computation)
     loop.train(3)
-    steps = max(2, round(TURN_SECONDS * timed(loop, 3) / BATCH))
     connection.send(facts)
+    steps = 3
     while connection.recv() == "train":
+        if steps == 3:  # not sooner: others may be busy getting ready
+            steps = max(2, round(options.seconds * timed(loop, 3) / BATCH))
         connection.send(timed(loop, steps))
 
 
-@contextmanager
-def worker(kind: str, *arguments: Any) -> Iterator[tuple[Callable[[], float], dict[str, Any]]]:
-    """Start a process of `work`; yields what lets it take a turn, and what it runs on."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    tunables = os.environ.get("GLIBC_TUNABLES")
-    if kind == "ours":
-        os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
-    process = context.Process(target=work, args=(theirs, kind, *arguments))
-    process.start()
-    if tunables is None:
-        os.environ.pop("GLIBC_TUNABLES", None)
-    theirs.close()  # so that a process that ends early ends this one, too
+class Worker:
+    """A process of `work`: started, waited for, given turns, ended."""
 
-    def turn() -> float:
-        ours.send("train")
-        return ours.recv()
+    def __init__(self, kind: str, *arguments: Any):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        tunables = os.environ.get("GLIBC_TUNABLES")
+        if kind == "ours":
+            os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
+        self.process = context.Process(target=work, args=(theirs, kind, *arguments))
+        self.process.start()
+        if tunables is None:
+            os.environ.pop("GLIBC_TUNABLES", None)
+        theirs.close()  # so that a process that ends early ends this one, too
 
-    try:
-        yield turn, ours.recv()
-    finally:
-        ours.send("stop")
-        process.join()
+    def wait(self) -> dict[str, Any]:
+        """Wait until it is ready; returns what it runs on."""
+        return self.connection.recv()
+
+    def turn(self) -> float:
+        """Images/s of a turn."""
+        self.connection.send("train")
+        return self.connection.recv()
+
+    def end(self) -> None:
+        self.connection.send("stop")
+        self.process.join()
 
 
-def measure(cell: tuple, data: Path, device: str, options: argparse.Namespace) -> dict[str, Any]:
-    """A row of the table: both loops in turns, and the machine's bound."""
-    arguments = (cell, data, device, options)
-    with worker("plain", *arguments) as (plain, _), worker("ours", *arguments) as (ours, facts):
-        pairs = [(ours(), plain()) for _ in range(options.repeats)]
+def measure(
+    cells: Sequence[tuple], data: Path, device: str, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """A row of the table for each cell: both loops in turns, and the machine's bound."""
+    rates = []
+    with ExitStack() as stack:
+        teams = []
+        for cell in cells:
+            team = [Worker(kind, cell, data, device, options) for kind in ("ours", "plain")]
+            teams.append(team)
+            for worker in team:
+                stack.callback(worker.end)
+        facts = [next(worker.wait() for worker in team) for team in teams]
+        for _ in range(options.repeats):
+            rates.append([[worker.turn() for worker in team] for team in teams])
+    return [
+        make_row(cell, [turn[i] for turn in rates], facts[i], data, device, options)
+        for i, cell in enumerate(cells)
+    ]
+
+
+def make_row(
+    cell: tuple,
+    pairs: Sequence[Sequence[float]],
+    facts: dict[str, Any],
+    data: Path,
+    device: str,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """The row of a cell; `pairs`: images/s of ours and of the plain loop in each turn."""
     precision, model, norm = cell
     row = {"model": model, "norm": norm, "precision": precision, "batch_size": BATCH}
     row |= {"threads": options.threads, "repeats": options.repeats}
-    row |= spread("images_per_second", "", [pair[0] for pair in pairs])
-    row |= spread("plain_images_per_second", "plain_", [pair[1] for pair in pairs])
-    row |= spread("ratio", "ratio_", [a / b for a, b in pairs])
+    row |= spread("images_per_second", "", [ours for ours, _ in pairs])
+    row |= spread("plain_images_per_second", "plain_", [plain for _, plain in pairs])
+    row |= spread("ratio", "ratio_", [ours / plain for ours, plain in pairs])
     seconds, bandwidth = bound(cell, data, device, options.threads)
     row["bound_images_per_second"] = BATCH / seconds
     row["share_of_bound"] = row["images_per_second"] * seconds / BATCH
@@ -185,11 +234,10 @@ def spread(name: str, prefix: str, values: list[float]) -> dict[str, float]:
 
 def bound(cell: tuple, data: Path, device: str, threads: int) -> tuple[float, float]:
     """Seconds that a step needs at least on this machine, and its copy bandwidth in bytes/s."""
-    computation = choose_computation(specify(cell, threads), device)
-    network, inputs = (
-        TrainingRun(specify(cell, threads), open_images(data), computation).network,
-        {},
-    )
+    specification = specify(cell, threads, device)
+    computation = choose_computation(specification, device)
+    network = TrainingRun(specification, open_images(data), computation).network
+    inputs: dict[nn.Module, torch.Size] = {}
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(lambda m, given, _: inputs.update({m: given[0].shape}))
@@ -213,11 +261,16 @@ def bound(cell: tuple, data: Path, device: str, threads: int) -> tuple[float, fl
 def layer_seconds(module: nn.Module, shape: torch.Size, dtype: torch.dtype, inner: bool) -> float:
     """Seconds for a layer forward and backward, in its fastest form; `inner`: not the first one."""
     forms = [module]
-    if isinstance(module, nn.Conv2d) and SmallMapConv2d.fits(module) and shape[2:] == (2, 2):
-        small = SmallMapConv2d(module.in_channels, module.out_channels, 3, padding=1)
-        forms.append(small)
-    formats = [torch.channels_last, torch.contiguous_format] if len(shape) == 4 else [None]
     device = next(module.parameters()).device
+    if isinstance(module, nn.Conv2d):
+        for form, helps in (
+            (SmallMapConv2d, shape[2:] == (2, 2)),
+            (PaddedConv2d, device.type == "cuda"),
+        ):
+            if helps and form.fits(module):
+                forms.append(copy.deepcopy(module))
+                forms[-1].__class__ = form
+    formats = [torch.channels_last, torch.contiguous_format] if len(shape) == 4 else [None]
     best = []
     for form, layout in itertools.product(forms, formats):
         form = form.to(device, dtype)
@@ -244,22 +297,46 @@ def copy_bandwidth(device: str, size: int = 1 << 28) -> float:
 
 
 def fastest(action: Callable[[], Any], device: torch.device, repeats: int = 7) -> float:
-    """The fewest seconds of some repeats, after two that are not counted."""
+    """The fewest seconds of some repeats, after two that are not counted.
+
+    On CUDA of a graph of several calls, without what launching each kernel costs.
+    """
+    if device.type == "cuda":
+        return _graphed(action, repeats)
     seconds = []
     for _ in range(repeats + 2):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
         started = time.perf_counter()
         action()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
+    return min(seconds[2:])
+
+
+def _graphed(action: Callable[[], Any], repeats: int) -> float:
+    """Seconds of a call within a CUDA graph, the fewest of some repeats."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            action()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(CALLS_A_GRAPH):
+            action()
+    seconds = []
+    for _ in range(repeats + 2):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        graph.replay()
+        torch.cuda.synchronize()
+        seconds.append((time.perf_counter() - started) / CALLS_A_GRAPH)
     return min(seconds[2:])
 
 
 def compare_choices(cell: tuple, data: Path, device: str, options: argparse.Namespace) -> None:
     """Print images/s of each layout, compiled or not, taking turns in one process."""
-    specification, images = specify(cell, options.threads, compile=False), open_images(data)
+    specification = specify(cell, options.threads, device, compile=False)
+    images = open_images(data)
     chosen = choose_computation(specification, device)
     layouts = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
     loops = {}
@@ -270,7 +347,7 @@ def compare_choices(cell: tuple, data: Path, device: str, options: argparse.Name
         label = f"{name}{', compiled' if compiled else ''}"
         loops[label] = OurLoop(specification, images, computation)
         loops[label].train(3)
-    steps = max(2, round(TURN_SECONDS * timed(next(iter(loops.values())), 3) / BATCH))
+    steps = max(2, round(options.seconds * timed(next(iter(loops.values())), 3) / BATCH))
     rates = {label: [] for label in loops}
     for _ in range(options.repeats):
         for label, loop in loops.items():

@@ -74,14 +74,16 @@ def test_stopped_within_an_epoch(digits, model, norm, compiled):
     assert_same(whole, again)
 
 
-def test_peak_memory_grows_with_the_batch(digits_folder):
+def test_peak_memory_grows_by_what_more_images_keep(digits_folder):
+    """At least the outputs of the convolutions; cuDNN's workspaces may be larger than all else."""
     peaks = []
     for batch_size in (32, 512):
         specification = small_run("convnet", batch_size=batch_size, train_images=0)
         measured = Measurement(specification, str(digits_folder), "cuda", None)
         measured.warm_up()
         peaks.append(measured.peak_bytes)
-    assert peaks[1] > 2 * peaks[0]
+    kept = 4 * (32 * 30**2 + 64 * 14**2 + 128 * 12**2)  # bytes an image
+    assert peaks[1] - peaks[0] > (512 - 32) * kept
 
 
 def test_float32_is_not_tf32():

@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d, cross_entropy
 
 from conftest import small_run
 from normres.devices import Computation, choose_computation
-from normres.layers import SmallMapConv2d
+from normres.layers import Classifier, FusableGroupNorm, PaddedConv2d, SmallMapConv2d
 from normres.steps import GraphedStep
 from normres.training import TrainingRun
 from normres.working_copy import WorkingCopy
@@ -274,3 +274,56 @@ def test_a_state_begun_without_graphs_goes_on_with_them(digits, graphs_on_the_cp
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     assert [row["train_loss"] for row in second.train()] == [row["train_loss"] for row in rows[2:]]
     assert all(group["capturable"] for group in second.optimizer.param_groups)
+
+
+@pytest.mark.parametrize("channels, groups", [(32, 32), (64, 32), (64, 1)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_group_norm_that_can_be_fused(monkeypatch, channels, groups, affine):
+    norm = nn.GroupNorm(groups, channels, affine=affine).double()
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    other = copy.deepcopy(norm)
+    other.__class__ = FusableGroupNorm
+    images = torch.randn(4, channels, 6, 6).to(memory_format=torch.channels_last)
+    assert torch.equal(other.float()(images), norm.float()(images))  # not compiled: the library's
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert_alike(other, norm, images, 1e-5)
+    assert other(images).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("stride, bias", [(1, True), (2, False)])
+def test_padded_channels_change_nothing(stride, bias):
+    plain = nn.Conv2d(3, 16, 3, stride=stride, padding=1, bias=bias)
+    padded = copy.deepcopy(plain)
+    padded.__class__ = PaddedConv2d
+    assert_alike(padded, plain, torch.randn(4, 3, 9, 9), 1e-5)
+
+
+def test_summed_products_are_the_classifier():
+    classifier = Classifier(128, 10)
+    features = torch.randn(16, 128)
+    torch.testing.assert_close(classifier.summed_products(features), classifier(features))
+
+
+def test_what_is_computed_in_forms_for_compiled_code(digits):
+    """Only a first layer has few channels; in float32 there is nothing to gain from padding."""
+    for padded in (True, False):
+        working = WorkingCopy(begin(digits, "resnet", "group").network, "bfloat16")
+        working.use_compilable_forms(padded)
+        kinds = [type(module) for module in working.module.modules()]
+        assert kinds.count(PaddedConv2d) == padded
+        assert kinds.count(FusableGroupNorm) == 20 and nn.GroupNorm not in kinds
+
+
+def assert_alike(ours, theirs, images, tolerance):
+    """Outputs and gradients of two modules."""
+    gradients = []
+    outputs = []
+    for module in (ours, theirs):
+        given = images.clone().requires_grad_()
+        outputs.append(module(given))
+        torch.manual_seed(1)
+        outputs[-1].backward(torch.randn_like(outputs[-1]))
+        gradients.append([given.grad, *(parameter.grad for parameter in module.parameters())])
+    torch.testing.assert_close(outputs[0], outputs[1], atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(gradients[0], gradients[1], atol=10 * tolerance, rtol=10 * tolerance)

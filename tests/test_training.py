@@ -100,7 +100,7 @@ def test_losses_are_sums_over_images_not_means_of_batch_means(digits, monkeypatc
     specification = small_run("convnet", "none")
     run = TrainingRun(specification, digits, choose_computation(specification, "cpu"))
     images = run.sets["test"]
-    result = evaluate(run.network, run.network, images, run.computation)
+    result = evaluate(run.network, images, run.computation)
     batch, labels = images.batch(torch.arange(len(images)))
     with torch.no_grad():
         logits = run.network.eval()(batch)

@@ -28,12 +28,11 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(
     network: nn.Module,
-    forward: Callable[[Tensor], Tensor],
     images: ImageSet,
     computation: Computation,
     after_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Evaluate `forward` (the network itself or its compiled form) in evaluation mode.
+    """Evaluate `network` in evaluation mode, never compiled: its batches are few and large.
 
     `after_batch` is called after each batch; it may raise to stop.
     """
@@ -43,7 +42,7 @@ def evaluate(
     logits = []
     for batch, labels in images.in_order(TEST_BATCH):
         with computation.autocast():
-            output = forward(batch).float()
+            output = network(batch).float()
         loss += cross_entropy(output, labels, reduction="sum")
         correct += (output.argmax(1) == labels).sum()
         logits.append(output)

@@ -8,12 +8,20 @@ class Classifier(nn.Linear):
     """The last linear layer of a network, computed in float32 whatever autocast says.
 
     (N, features) -> (N, classes), float32. Logits in bfloat16 keep 8 bits: too few for a
-    cross-entropy near zero.
+    cross-entropy near zero. In compiled code on CUDA it is products and sums, fused with what is
+    around them: the library took 54 us for the gradient of these few weights, of 500 us for a step
+    of ConvNet (one H100, torch 2.11.0, batch 128).
     """
 
     def forward(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
+            if features.is_cuda and torch.compiler.is_compiling():
+                return self.summed_products(features.float())
             return super().forward(features.float())
+
+    def summed_products(self, features: Tensor) -> Tensor:
+        """The same without a matrix product: (N, classes, features) values, then their sums."""
+        return (features[:, None] * self.weight).sum(-1) + self.bias
 
 
 class SmallMapConv2d(nn.Conv2d):
@@ -42,3 +50,42 @@ class SmallMapConv2d(nn.Conv2d):
         bias = None if self.bias is None else self.bias.repeat(4)
         output = nn.functional.linear(pixels, matrix, bias)
         return output.view(len(images), 2, 2, -1).permute(0, 3, 1, 2)
+
+
+class PaddedConv2d(nn.Conv2d):
+    """A convolution of fewer than 8 channels, given channels of zeros up to 8.
+
+    The same numbers but for the order of sums. Tensor cores take channels by 16 bytes, 8 in
+    bfloat16: the gradient of ResNet's first convolution, of 3 channels, took 114 us of a step of
+    1900, that of one of 32 channels 48 (H100, torch 2.11.0, cuDNN 9.19, batch 128).
+    """
+
+    CHANNELS = 8
+
+    @classmethod
+    def fits(cls, convolution: nn.Conv2d) -> bool:
+        """Whether `convolution` has the shape that this form is for."""
+        return convolution.groups == 1 and convolution.in_channels < cls.CHANNELS
+
+    def forward(self, images: Tensor) -> Tensor:
+        padding = (0, 0, 0, 0, 0, self.CHANNELS - self.in_channels)
+        weight = nn.functional.pad(self.weight, padding)
+        return self._conv_forward(nn.functional.pad(images, padding), weight, self.bias)
+
+
+class FusableGroupNorm(nn.GroupNorm):
+    """Group norm in operations that a compiler can fuse whatever the layout of the images.
+
+    (N, C, H, W) -> (N, C, H, W), float32, as autocast has it. PyTorch's own decomposition copies
+    images in channels_last into contiguous ones and back. Not compiled, it is nn.GroupNorm.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            return super().forward(images)
+        grouped = images.float().unflatten(1, (self.num_groups, -1))
+        variance, mean = torch.var_mean(grouped, (2, 3, 4), correction=0, keepdim=True)
+        normed = ((grouped - mean) * torch.rsqrt(variance + self.eps)).flatten(1, 2)
+        if self.weight is None:
+            return normed
+        return normed * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)

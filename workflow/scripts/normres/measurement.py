@@ -73,7 +73,7 @@ class Measurement:
 
     def _predict(self, batch: torch.Tensor) -> torch.Tensor:
         with self.computation.autocast():
-            return self.run.forward(batch)
+            return self.run.working.module(batch)
 
     def _clock(
         self, call: Callable[[torch.Tensor], Any], inputs: Sequence[torch.Tensor], wait: bool

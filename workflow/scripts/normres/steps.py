@@ -1,7 +1,5 @@
 """One step of training: a batch, the passes forward and backward, the optimiser's update."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -17,31 +15,40 @@ WARM_UP_STEPS = 3  # before a capture, as PyTorch's documentation of CUDA graphs
 class Step:
     """A step on the images at given positions; nothing in it waits for the device.
 
-    `forward` is `working.module`, or its compiled form.
+    What is compiled, where `computation` says so, is the loss of a batch of `full_size` images,
+    from the stored pixels on. The short last batch of an epoch is not: compiling for one more size
+    takes longer than it could ever save.
     """
 
     def __init__(
         self,
         network: nn.Module,
         working: WorkingCopy,
-        forward: Callable[[Tensor], Tensor],
         optimizer: torch.optim.Optimizer,
         images: ImageSet,
         computation: Computation,
+        full_size: int,
     ):
-        self.network, self.working, self.forward = network, working, forward
-        self.optimizer, self.images, self.computation = optimizer, images, computation
+        self.network, self.working, self.optimizer = network, working, optimizer
+        self.images, self.computation, self.full_size = images, computation, full_size
+        # Static shapes: the code must not depend on which sizes were met before it was compiled.
+        compiled = computation.compiled
+        self._full_loss = torch.compile(self.loss, dynamic=False) if compiled else self.loss
 
     def __call__(self, positions: Tensor) -> Tensor:
         """Train on the images at `positions` (B,), on the device; returns their mean loss there."""
         return self.eager(positions)
 
-    def eager(self, positions: Tensor) -> Tensor:
-        """The step, kernel by kernel."""
+    def loss(self, positions: Tensor) -> Tensor:
+        """The mean loss of the images at `positions`, as the passes are to compute it."""
         batch, labels = self.images.batch(positions)
         with self.computation.autocast():
-            logits = self.forward(batch)
-        loss = cross_entropy(logits.float(), labels)
+            logits = self.working.module(batch)
+        return cross_entropy(logits.float(), labels)
+
+    def eager(self, positions: Tensor) -> Tensor:
+        """The step, kernel by kernel."""
+        loss = (self._full_loss if len(positions) == self.full_size else self.loss)(positions)
         self.working.module.zero_grad(set_to_none=True)
         loss.backward()
         self.working.update_gradients()

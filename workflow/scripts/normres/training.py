@@ -107,12 +107,8 @@ class TrainingRun:
         self.working = WorkingCopy(self.network, computation.precision)
         if computation.dense_products:
             self.working.use_dense_products()
-        # Static shapes: a graph depends on its batch alone, not on which sizes came before it, as
-        # they differ after a resumption. At most 2 sizes in training, 6 in evaluation (dynamo
-        # compiles up to 8).
-        self.forward = self.working.module
-        if computation.compiled:
-            self.forward = torch.compile(self.working.module, dynamic=False)
+        if computation.compiled and computation.device.type == "cuda":
+            self.working.use_compilable_forms(padded=computation.precision == "bfloat16")
         self.optimizer = build_optimizer(self.network, specification, computation.graphed)
         self.step = self._build_step()
         self.progress: EpochProgress | None = None
@@ -123,10 +119,10 @@ class TrainingRun:
         return (GraphedStep if self.computation.graphed else Step)(
             self.network,
             self.working,
-            self.forward,
             self.optimizer,
             self.sets["train"],
             self.computation,
+            self.specification["batch_size"],
         )
 
     @property
@@ -227,8 +223,7 @@ class TrainingRun:
         return row
 
     def _evaluate(self, name: str, after_batch: Callable[[], None] = lambda: None) -> Evaluation:
-        images, network = self.sets[name], self.working.module
-        return evaluate(network, self.forward, images, self.computation, after_batch)
+        return evaluate(self.working.module, self.sets[name], self.computation, after_batch)
 
     def test_logits(self) -> np.ndarray:
         """The network's logits on the test images, float16 (n_test, classes).

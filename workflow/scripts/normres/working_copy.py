@@ -12,7 +12,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from normres.layers import Classifier, SmallMapConv2d
+from normres.layers import Classifier, FusableGroupNorm, PaddedConv2d, SmallMapConv2d
 
 
 class WorkingCopy:
@@ -63,6 +63,14 @@ class WorkingCopy:
         for module in self.module.modules():
             if type(module) is nn.Conv2d and SmallMapConv2d.fits(module):
                 module.__class__ = SmallMapConv2d  # the same parameters under the same names
+
+    def use_compilable_forms(self, padded: bool) -> None:
+        """Compute group norms by FusableGroupNorm, and first layers by PaddedConv2d if `padded`."""
+        for module in self.module.modules():
+            if type(module) is nn.GroupNorm:
+                module.__class__ = FusableGroupNorm
+            elif padded and type(module) is nn.Conv2d and PaddedConv2d.fits(module):
+                module.__class__ = PaddedConv2d
 
 
 def state_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
