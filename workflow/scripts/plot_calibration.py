@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from normres import figures, rows
 from normres.errors import run_command
 from normres.findings import estimate_words
+from normres.parts import cells_of, showing
 from normres.report_tables import configuration_label
 from normres.tables import configuration_columns
 from normres.wording import estimate_text
@@ -34,6 +35,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     drawn = tables.others["calibration"].sort_values("configuration", kind="stable")
     drawn = drawn.assign(**{column: 100 * drawn[column].astype(float) for column in ENDS})
     left_out = int(drawn["left_out"].sum())
+    cells = [cells_of(row, study) for row in drawn.to_dict("records")]
     figure, axes = rows.row_page(
         rows.labels(drawn, study),
         [result_text(row) for row in drawn.to_dict("records")],
@@ -48,6 +50,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
             f"{left_out} runs trained on and have no logits of the last epoch." * (left_out > 0),
             figures.missing_note(tables),
         ],
+        shows=cells,
     )
     for height, (look, row) in enumerate(
         zip(rows.looks(drawn, study), drawn.to_dict("records"), strict=True)
@@ -55,7 +58,8 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         for name, at, face in ((BEFORE, -APART, "white"), (AFTER, APART, look.colour)):
             ends = [row[f"{name}_{part}"] for part in ("mean", "low", "high")]
             mark = {"mfc": face, "mec": look.colour, "mew": 1, "ms": 4.5}
-            rows.draw_interval(axes, height + at, ends, look.colour, **mark)
+            with showing(axes, cells[height]):
+                rows.draw_interval(axes, height + at, ends, look.colour, **mark)
     means = drawn[[f"{BEFORE}_mean", f"{AFTER}_mean"]].to_numpy(float)
     _, high = rows.limits(np.append(means.ravel(), 0.0), 0.5)
     axes.set_xlim(0, 1.4 * high)

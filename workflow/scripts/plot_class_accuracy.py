@@ -19,6 +19,7 @@ from normres import figures, rows
 from normres.curves import Panel, arrange, column_count
 from normres.errors import run_command
 from normres.findings import estimate_words
+from normres.parts import showing
 from normres.report_tables import configuration_label
 from normres.tables import configuration_columns
 
@@ -80,11 +81,11 @@ def draw_panel(place: Axes, panel: Panel, drawn: pd.DataFrame, shown: list[str])
         own = drawn[drawn["configuration"] == name]
         heights = own["label"].map({label: i for i, label in enumerate(shown)}).astype(float)
         heights += 0.6 * (number - (count - 1) / 2) / count
-        place.hlines(heights, own["low"], own["high"], color=look.colour, lw=0.9)
-        place.plot(
-            own["mean"], heights, look.marker, color=look.colour, ms=3.2, mec="white", mew=0.3
-        )
-        legend = write_legend(place, legend, label, look)
+        style = {"color": look.colour, "ms": 3.2, "mec": "white", "mew": 0.3}
+        with showing(place, panel.cells[name]):
+            place.hlines(heights, own["low"], own["high"], color=look.colour, lw=0.9)
+            place.plot(own["mean"], heights, look.marker, **style)
+            legend = write_legend(place, legend, label, look)
     if not drawn["configuration"].isin(list(panel.lines)).any():
         place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from normres import figures, rows
 from normres.errors import run_command
+from normres.parts import cells_of, showing
 from normres.report_tables import configuration_label
 from normres.tables import axis_text
 from normres.wording import interval_words
@@ -37,6 +38,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         for inside, (_, row) in zip(verdict, drawn.iterrows(), strict=True)
     ]
     margin = drawn["margin"].max() if len(drawn) else 0.0
+    cells = [cells_of(row, tables.study) for _, row in drawn.iterrows()]
     figure, axes = rows.row_page(
         names,
         results,
@@ -49,10 +51,12 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
             f"full marks: within {margin:.1f} points (dashed) at 5 %.",
             figures.missing_note(tables),
         ],
+        shows=cells,
     )
     for height, (inside, (_, row)) in enumerate(zip(verdict, drawn.iterrows(), strict=True)):
         full = {"mfc": COLOUR if inside else "white", "mec": COLOUR, "mew": 1}
-        rows.draw_interval(axes, height, row[list(PARTS)], COLOUR, **full)
+        with showing(axes, cells[height]):
+            rows.draw_interval(axes, height, row[list(PARTS)], COLOUR, **full)
     for edge in (-margin, margin):
         axes.axvline(edge, color="#888888", lw=0.8, ls=(0, (4, 2)))
     axes.axvline(0, color="#888888", lw=0.6)

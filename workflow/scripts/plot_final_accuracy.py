@@ -19,6 +19,7 @@ from normres import figures
 from normres.errors import run_command
 from normres.figures import Look
 from normres.findings import extreme_words
+from normres.parts import cells_of, showing
 from normres.tables import axes_label, configuration_columns, norm_title
 from normres.wording import interval_words, lost_runs
 
@@ -75,8 +76,9 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel("test accuracy after the last epoch (%)")
     for height, look, name in zip(heights, looks(summary, study), summary.index, strict=True):
-        draw_row(axes, height, drawn[drawn["configuration"] == name], look)
-    write_margins(axes, heights, summary, (names, results, lost), widths)
+        with showing(axes, cells_of(summary.loc[name], study)):
+            draw_row(axes, height, drawn[drawn["configuration"] == name], look)
+    write_margins(axes, heights, summary, (names, results, lost), widths, study)
     finding = extreme_words(
         summary, study, "test_accuracy_mean", "Highest mean test accuracy", scale=100, unit="%"
     )
@@ -203,6 +205,7 @@ def write_margins(
     summary: pd.DataFrame,
     texts: tuple[list[str], list[str], list[str]],
     widths: list[float],
+    study: Mapping[str, Any],
 ) -> None:
     """Write models and norms left of the panel; numbers, and what is missing, right of it."""
     wide = axes.get_position().width * axes.figure.get_size_inches()[0]
@@ -211,11 +214,14 @@ def write_margins(
     left, middle = -(sum(widths[:2]) + 2 * GAP) / wide, -(widths[1] + GAP) / wide
     right = 1 + GAP / wide
     models = summary["model"].where(summary["model"].ne(summary["model"].shift()), "")
-    for height, model, name, result, lost in zip(heights, models, *texts, strict=True):
-        axes.text(left, height, model, weight="bold", **style)
-        axes.text(middle, height, name, **style)
-        axes.text(right, height, result, **style)
-        axes.text(right + (widths[2] + GAP) / wide, height, lost, color="#A33A00", **style)
+    rows = [row for _, row in summary.iterrows()]
+    for height, model, row, name, result, lost in zip(heights, models, rows, *texts, strict=True):
+        with showing(axes, {"model": model}):  # over all of its rows
+            axes.text(left, height, model, weight="bold", **style)
+        with showing(axes, cells_of(row, study)):
+            axes.text(middle, height, name, **style)
+            axes.text(right, height, result, **style)
+            axes.text(right + (widths[2] + GAP) / wide, height, lost, color="#A33A00", **style)
     axes.text(right, heights[0] - 0.85, HEADER, size=figures.SMALL, color=figures.FAINT, **style)
 
 

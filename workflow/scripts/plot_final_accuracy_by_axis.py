@@ -27,6 +27,7 @@ from normres.errors import InputError, run_command
 from normres.figures import Look
 from normres.findings import extreme_words
 from normres.lines import title_size
+from normres.parts import shared_cells, showing
 from normres.tables import axis_label, axis_text, configuration_columns, norm_title
 
 MEAN = "test_accuracy_mean"
@@ -44,6 +45,7 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     looks = figures.looks(study, lines)
     count = drawn.loc[drawn["value"].notna(), "n"].nunique() > 1
     ends = [end_labels(rows, lines, looks, study, count) for _, rows in panels]
+    texts = [text for labels in ends for _, _, text, _ in labels.values()] + [""]
     columns = len(panels) if len(panels) <= 4 else 4
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
@@ -58,8 +60,7 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
         ],
         above=0.36 if len(panels) > 1 else 0.1,
         left=0.5,
-        right=0.3
-        + max([figures.label_width(text) for of_panel in ends for _, _, text, _ in of_panel] + [0]),
+        right=0.3 + max(figures.label_width(text) for text in texts),
     )
     limits = y_limits_of(drawn["value"], (0, 100))
     for index, place in enumerate(grid.flat):
@@ -75,8 +76,9 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     for place, (title, rows), labels in zip(grid.flat, panels, ends, strict=False):
         if len(panels) > 1:
             place.set_title(title, loc="left", size=size, weight="bold", pad=8)
-        draw_panel(place, rows, lines, looks, positions)
-        figures.label_ends(place, labels)
+        shared = {name: shared_cells(rows[rows[lines] == name], study) for name in looks}
+        draw_panel(place, rows, lines, looks, positions, shared)
+        figures.label_ends(place, [*labels.values()], shows=[shared[n] for n in labels])
     finding = extreme_words(
         tables.summary, study, MEAN, "Highest mean test accuracy", scale=100, unit="%"
     )
@@ -152,20 +154,20 @@ def end_labels(
     looks: Mapping[str, Look],
     study: Mapping[str, Any],
     count: bool,
-) -> list[tuple[float, float, str, Look]]:
-    """Where each line ends, and what stands there; `count`: n, too."""
+) -> dict[str, tuple[float, float, str, Look]]:
+    """Where each line ends, and what stands there, by its norm or model; `count`: n, too."""
     means = rows[(rows["series"] == "mean") & rows["value"].notna()].sort_values("x")
     several = len(study[f"{lines}s"]) > 1
-    ends = []
+    ends = {}
     for name, look in looks.items():
         own = means[means[lines] == name]
         if len(own):
             last = own.iloc[own["x"].argmax() if own["x"].notna().any() else 0]
             title = norm_title(name) if lines == "norm" else name
             text = figures.end_text(title if several else "", last, "value", count=count)
-            ends.append((last["x"], last["value"], text, look))
-    most = max((x for x, *_ in ends if not math.isnan(x)), default=0.0)
-    return [(most if math.isnan(x) else x, *rest) for x, *rest in ends]
+            ends[name] = (last["x"], last["value"], text, look)
+    most = max((x for x, *_ in ends.values() if not math.isnan(x)), default=0.0)
+    return {n: (most if math.isnan(x) else x, *rest) for n, (x, *rest) in ends.items()}
 
 
 def finish_axes(
@@ -189,6 +191,7 @@ def draw_panel(
     lines: str,
     looks: Mapping[str, Look],
     positions: Mapping[str, float],
+    shared: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Draw the lines of one panel, a little beside each other so that all intervals are seen."""
     steps = np.diff(sorted(positions.values()))
@@ -196,34 +199,24 @@ def draw_panel(
     for number, (name, look) in enumerate(looks.items()):
         own = rows[rows[lines] == name].sort_values("x")
         shift = (number - (len(looks) - 1) / 2) * room
-        means, seeds = (own[own["series"] == series] for series in ("mean", "seed"))
-        for value in means.loc[means["x"].isna(), "value"].dropna():
-            place.axhline(value, color=look.colour, lw=1, ls=(0, (1, 2)))
-        means = means[means["x"].notna()]
-        place.plot(
-            seeds["x"] + shift,
-            seeds["value"],
-            "o",
-            ms=2,
-            mfc="none",
-            mec=look.colour,
-            mew=0.5,
-            alpha=0.7,
-        )
-        place.vlines(means["x"] + shift, means["low"], means["high"], color=look.colour, lw=1.2)
-        place.plot(means["x"] + shift, means["value"], color=look.colour, ls=look.dash, lw=1.2)
-        place.plot(
-            means["x"] + shift,
-            means["value"],
-            look.marker,
-            color=look.colour,
-            ms=4,
-            mec="white",
-            mew=0.5,
-            zorder=4,
-        )
+        with showing(place, shared[name]):
+            draw_line(place, own.assign(x=own["x"] + shift), look)
     if rows.loc[rows["series"] == "mean", "value"].isna().all():
         place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+
+
+def draw_line(place: Axes, rows: pd.DataFrame, look: Look) -> None:
+    """Draw one line: seeds, intervals and means; a level one where the axis does not apply."""
+    means, seeds = (rows[rows["series"] == series] for series in ("mean", "seed"))
+    for value in means.loc[means["x"].isna(), "value"].dropna():
+        place.axhline(value, color=look.colour, lw=1, ls=(0, (1, 2)))
+    means = means[means["x"].notna()]
+    small = {"ms": 2, "mfc": "none", "mec": look.colour, "mew": 0.5, "alpha": 0.7}
+    place.plot(seeds["x"], seeds["value"], "o", **small)
+    place.vlines(means["x"], means["low"], means["high"], color=look.colour, lw=1.2)
+    place.plot(means["x"], means["value"], color=look.colour, ls=look.dash, lw=1.2)
+    large = {"ms": 4, "mec": "white", "mew": 0.5, "zorder": 4}
+    place.plot(means["x"], means["value"], look.marker, color=look.colour, **large)
 
 
 def main(argv: list[str] | None = None) -> int | None:

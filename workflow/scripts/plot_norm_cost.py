@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from normres import figures, rows
 from normres.errors import run_command
+from normres.parts import showing
 from normres.tables import norm_title
 
 PARTS = ("median", "low", "high")
@@ -30,13 +31,12 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         for _, row in drawn.iterrows()
     ]
     repeated = pd.Series(shapes).duplicated()
-    names = [
-        f"{'' if again else f'{shape}: '}{norm_title(norm)}"
-        for shape, again, norm in zip(shapes, repeated, drawn["norm"], strict=True)
-    ]
+    heads = ["" if again else f"{shape}: " for shape, again in zip(shapes, repeated, strict=True)]
     devices = ", ".join(sorted(drawn["device_name"].dropna().astype(str).unique()))
+    # Of the study's cells only the norm: the batch here is that of the measurement.
+    cells = [{"norm": norm} for norm in drawn["norm"]]
     figure, axes = rows.row_page(
-        names,
+        [norm_title(norm) for norm in drawn["norm"]],
         [result_text(row) for _, row in drawn.iterrows()],
         HEADER,
         question="What does each norm cost in time, by layer shape?",
@@ -46,11 +46,14 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
             "Mark and line: median time of forward and backward and its 95 % interval, n "
             f"repeats alone on the device ({devices})."
         ],
+        shows=cells,
+        heads=heads,
     )
     palette = figures.colours(tables.study["norms"], figures.NORM_COLOURS)
     for height, (_, row) in enumerate(drawn.iterrows()):
         colour = palette[row["norm"]]
-        rows.draw_interval(axes, height, row[list(PARTS)], colour, ms=4.5)
+        with showing(axes, cells[height]):
+            rows.draw_interval(axes, height, row[list(PARTS)], colour, ms=4.5)
     if drawn["median"].notna().any():
         axes.set_xscale("log")
         low, high = drawn["median"].min() / 1.5, drawn["median"].max() * 1.5

@@ -24,6 +24,7 @@ from matplotlib.transforms import ScaledTranslation
 from normres import figures
 from normres.errors import run_command
 from normres.findings import estimate_words
+from normres.parts import cells_of, shared_cells, showing
 from normres.report_tables import configuration_label
 from normres.tables import axes_label, configuration_columns
 from normres.wording import interval_words
@@ -71,8 +72,8 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     scale = ScalarMappable(Normalize(low - (low == high), high + (low == high)), COLOURS)
     markers = dict(zip(study["norms"], figures.MARKERS * len(study["norms"]), strict=False))
     for spot in spots:
-        draw_spot(axes, spot, scale, markers)
-    draw_listing(axes, spots, lines, scale, markers)
+        draw_spot(axes, spot, scale, markers, study)
+    draw_listing(axes, spots, lines, scale, markers, study)
     if accuracy.nunique() > 1:
         draw_scale(axes, scale)
     return figure, drawn, cost_words(drawn, study)
@@ -168,17 +169,25 @@ def draw_dot(
     )
 
 
-def draw_spot(axes: Axes, spot: pd.DataFrame, scale: ScalarMappable, markers: dict) -> None:
+def draw_spot(
+    axes: Axes, spot: pd.DataFrame, scale: ScalarMappable, markers: dict, study: Mapping[str, Any]
+) -> None:
     """Draw the configurations of a spot side by side around it."""
     x, y = spot[["macs_million", "parameters_million"]].iloc[0]
     for position, (_, row) in enumerate(spot.iterrows()):
         shift = (position - (len(spot) - 1) / 2) * 7.5 / 72
         beside = ScaledTranslation(shift, 0, axes.figure.dpi_scale_trans)
-        draw_dot(axes, x, y, row, scale, markers, axes.transData + beside, 6.5)
+        with showing(axes, cells_of(row, study)):
+            draw_dot(axes, x, y, row, scale, markers, axes.transData + beside, 6.5)
 
 
 def draw_listing(
-    axes: Axes, spots: list[pd.DataFrame], lines: list, scale: ScalarMappable, markers: dict
+    axes: Axes,
+    spots: list[pd.DataFrame],
+    lines: list,
+    scale: ScalarMappable,
+    markers: dict,
+    study: Mapping[str, Any],
 ) -> None:
     """List all configurations right of the panel, near the height of their spots, with leaders."""
     box = axes.get_position()
@@ -189,36 +198,27 @@ def draw_listing(
     left, start = 1 + 16 / wide, 0
     for spot in spots:
         block = heights[start + 1 : start + len(spot) + 2]
-        for height, (_, text, row) in zip(block, lines[start + 1 :], strict=False):
-            if row is not None:
-                draw_dot(axes, left + 7 / wide, height, row, scale, markers, axes.transAxes, 5)
-            axes.text(
-                left + (14 if row is not None else 4) / wide,
-                height,
-                text,
-                transform=axes.transAxes,
-                va="center_baseline",
-                color=figures.FAINT if row is None else figures.INK,
-            )
-        x, y = to_axes.transform(spot[["macs_million", "parameters_million"]].iloc[0])
-        x += (len(spot) * 7.5 / 2 + 2) / wide
-        middle, half = block.mean(), STEP * 0.45 / high
-        axes.plot(
-            [x, max(x, 1 + 3 / wide), left],
-            [y, y if x < 1 else middle, middle],
-            color="#999999",
-            lw=0.5,
-            transform=axes.transAxes,
-            clip_on=False,
-        )
-        axes.plot(
-            [left, left],
-            [block[0] - half, block[-1] + half],
-            color="#999999",
-            lw=0.8,
-            transform=axes.transAxes,
-            clip_on=False,
-        )
+        with showing(axes, shared_cells(spot, study)):
+            for height, (_, text, row) in zip(block, lines[start + 1 :], strict=False):
+                with showing(axes, {} if row is None else cells_of(row, study)):
+                    if row is not None:
+                        place = (left + 7 / wide, height)
+                        draw_dot(axes, *place, row, scale, markers, axes.transAxes, 5)
+                    axes.text(
+                        left + (4 if row is None else 14) / wide,
+                        height,
+                        text,
+                        transform=axes.transAxes,
+                        va="center_baseline",
+                        color=figures.FAINT if row is None else figures.INK,
+                    )
+            x, y = to_axes.transform(spot[["macs_million", "parameters_million"]].iloc[0])
+            x += (len(spot) * 7.5 / 2 + 2) / wide
+            middle, half = block.mean(), STEP * 0.45 / high
+            style = {"color": "#999999", "transform": axes.transAxes, "clip_on": False}
+            bend = max(x, 1 + 3 / wide)
+            axes.plot([x, bend, left], [y, y if x < 1 else middle, middle], lw=0.5, **style)
+            axes.plot([left, left], [block[0] - half, block[-1] + half], lw=0.8, **style)
         start += len(spot) + 2
 
 

@@ -15,6 +15,7 @@ from normres import figures, rows
 from normres.curves import time_note
 from normres.errors import run_command
 from normres.findings import estimate_words
+from normres.parts import cells_of, showing
 from normres.report_tables import configuration_label
 from normres.tables import configuration_columns
 from normres.wording import estimate_text
@@ -72,16 +73,16 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     for place, cost in zip(grid[0], COSTS, strict=True):
         place.set_ylim(max(0, low), min(100, high))
         place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        draw_panel(place, drawn, cost, looks)
+        draw_panel(place, drawn, cost, looks, study)
         if place is not grid[0, 0]:
             place.tick_params(labelleft=False)
     grid[0, 0].set_ylabel("test accuracy (%)")
     ends = [
-        (row[cost], row["mean"], text, look)
+        ((row[cost], row["mean"], text, look), cells_of(row, study))
         for (_, row), text, look in zip(drawn.iterrows(), texts, looks, strict=True)
         if text and pd.notna(row[cost])
     ]
-    figures.label_ends(grid[0, -1], ends)
+    figures.label_ends(grid[0, -1], [e for e, _ in ends], shows=[cells for _, cells in ends])
     return figure, drawn, describe(drawn, tables)
 
 
@@ -109,7 +110,7 @@ def on_front(cost: pd.Series, accuracy: pd.Series) -> pd.Series:
     )
 
 
-def draw_panel(place: Axes, drawn: pd.DataFrame, cost: str, looks: list) -> None:
+def draw_panel(place: Axes, drawn: pd.DataFrame, cost: str, looks: list, study: dict) -> None:
     """Draw one cost: the front as steps, intervals and marks."""
     known = drawn[drawn[cost].notna()]
     front = known[known[f"on_front_{cost}"]].sort_values([cost, "mean"])
@@ -129,12 +130,14 @@ def draw_panel(place: Axes, drawn: pd.DataFrame, cost: str, looks: list) -> None
     for (index, row), look in zip(drawn.iterrows(), looks, strict=True):
         if index not in known.index:
             continue
-        place.vlines(row[cost], row["low"], row["high"], color=look.colour, lw=1, alpha=0.8)
-        if f"{cost}_low" in row:
-            ends = row[[f"{cost}_low", f"{cost}_high"]].tolist()
-            place.hlines(row["mean"], *ends, color=look.colour, lw=1, alpha=0.8)
         fill = look.colour if row[f"on_front_{cost}"] else "white"
-        place.plot(row[cost], row["mean"], look.marker, ms=5, mfc=fill, mec=look.colour, mew=0.9)
+        style = {"ms": 5, "mfc": fill, "mec": look.colour, "mew": 0.9}
+        with showing(place, cells_of(row, study)):
+            place.vlines(row[cost], row["low"], row["high"], color=look.colour, lw=1, alpha=0.8)
+            if f"{cost}_low" in row:
+                ends = row[[f"{cost}_low", f"{cost}_high"]].tolist()
+                place.hlines(row["mean"], *ends, color=look.colour, lw=1, alpha=0.8)
+            place.plot(row[cost], row["mean"], look.marker, **style)
     if known["mean"].isna().all():
         place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from normres import figures, rows
 from normres.errors import run_command
+from normres.parts import cells_of, showing
 from normres.report_tables import configuration_label
 from normres.tables import configuration_columns
 from normres.wording import interval_words
@@ -32,6 +33,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         question = "How accurate is the network?"
     else:
         question = "Which configurations are the most accurate, and which ranks are possible?"
+    cells = [cells_of(row, study) for _, row in drawn.iterrows()]
     figure, axes = rows.row_page(
         rows.labels(drawn, study),
         [result_text(row) for _, row in drawn.iterrows()],
@@ -44,11 +46,12 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
             "Mogstad et al. 2024). Colour: network or norm; shape: norm.",
             figures.missing_note(tables),
         ],
+        shows=cells,
     )
     looks = rows.looks(drawn, study)
     for height, (look, (_, row)) in enumerate(zip(looks, drawn.iterrows(), strict=True)):
-        axes.hlines(height, row["low"], row["high"], color=look.colour, lw=1.4)
-    rows.draw_marks(axes, drawn["mean"], looks)
+        with showing(axes, cells[height]):
+            rows.draw_interval(axes, height, row[list(PARTS)], look.colour, marker=look.marker)
     low, high = rows.limits(drawn[list(PARTS)].to_numpy(float))
     axes.set_xlim(max(0, low), min(100, high))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

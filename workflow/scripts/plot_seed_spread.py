@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from normres import figures, rows
 from normres.errors import run_command
+from normres.parts import cells_of, showing
 from normres.report_tables import configuration_label
 from normres.tables import configuration_columns
 
@@ -31,6 +32,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         from_mean=100
         * (complete["test_accuracy"] - complete["configuration"].map(means).astype(float)),
     )
+    cells = [cells_of(row, study) for _, row in summary.iterrows()]
     figure, axes = rows.row_page(
         rows.labels(summary, study),
         [range_text(row) for _, row in summary.iterrows()],
@@ -42,21 +44,16 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
             "configuration. Lowest and highest are exact: of these runs.",
             figures.missing_note(tables),
         ],
+        shows=cells,
     )
     for height, (name, look) in enumerate(
         zip(summary["configuration"], rows.looks(summary, study), strict=True)
     ):
         points = np.sort(drawn.loc[drawn["configuration"] == name, "from_mean"])
-        axes.plot(
-            points,
-            height + shifts(points),
-            "o",
-            ms=3,
-            mfc="none" if len(points) < 30 else look.colour,
-            mec=look.colour,
-            mew=0.8 if len(points) < 30 else 0,
-            alpha=1 if len(points) < 30 else 0.4,
-        )
+        few = len(points) < 30
+        style = {"mfc": "none", "mew": 0.8} if few else {"mfc": look.colour, "mew": 0, "alpha": 0.4}
+        with showing(axes, cells[height]):
+            axes.plot(points, height + shifts(points), "o", ms=3, mec=look.colour, **style)
     axes.axvline(0, color="#888888", lw=0.6)
     low, high = rows.limits(drawn["from_mean"].to_numpy(float), 0.2)
     axes.set_xlim(-max(-low, high), max(-low, high))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from normres import figures, rows
 from normres.errors import run_command
+from normres.parts import cells_of, showing
 from normres.tables import axis_label, norm_title
 
 PARTS = ("sd", "sd_low", "sd_high")
@@ -30,6 +31,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         for _, row in drawn.iterrows()
     ]
     names = [f"{group}: {part}" for group, part in zip(groups, drawn["component"], strict=True)]
+    cells = [cells_of(row, tables.study) for _, row in drawn.iterrows()]
     figure, axes = rows.row_page(
         names,
         [result_text(row) for _, row in drawn.iterrows()],
@@ -42,10 +44,12 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
             "weights x orders).",
             figures.missing_note(tables),
         ],
+        shows=cells,
     )
     for height, (_, row) in enumerate(drawn.iterrows()):
         colour = "#5A5A5A" if row["component"] == "total" else "#0072B2"
-        rows.draw_interval(axes, height, row[list(PARTS)], colour)
+        with showing(axes, cells[height]):
+            rows.draw_interval(axes, height, row[list(PARTS)], colour)
     _, high = rows.limits(drawn["sd"].to_numpy(float), 0.1)
     axes.set_xlim(0, max(high, 0.01) * 1.6)
     axes.set_xlabel("standard deviation of test accuracy (points)")

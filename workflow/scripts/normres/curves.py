@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from matplotlib.ticker import (
 
 from normres import figures
 from normres.figures import DASHES, MARKERS, Look, Tables
+from normres.parts import cells_of, showing
 from normres.tables import (
     axes_label,
     configuration_columns,
@@ -56,6 +57,7 @@ class Panel:
     title: str
     lines: Mapping[str, tuple[str, Look]]
     ghosts: tuple[str, ...] = ()  # configurations in grey, for comparison
+    cells: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of each of them
 
 
 def draw_curves(
@@ -113,8 +115,8 @@ def draw_curves(
             place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
         if zoom is not None:
             draw_zoom(place, panel, zoom)
-        labels = [(*ends[name], look) for name, (_, look) in panel.lines.items() if ends[name][2]]
-        figures.label_ends(place, labels)
+        labels = {n: (*ends[n], look) for n, (_, look) in panel.lines.items() if ends[n][2]}
+        figures.label_ends(place, [*labels.values()], shows=[panel.cells[n] for n in labels])
     if rings is not None:
         rings = ring_rows(rings, drawn, quantity, unit)
         draw_rings(axes, panels, rings)
@@ -146,9 +148,11 @@ def ring_rows(
 def draw_rings(axes: np.ndarray, panels: list[Panel], rings: pd.DataFrame) -> None:
     """Draw a ring around each of the points, in the panel where its line is."""
     for place, panel in zip(axes.flat, panels, strict=False):
-        rows = rings[rings["configuration"].isin(list(panel.lines))]
         style = {"mfc": "none", "mec": figures.INK, "mew": 0.9, "clip_on": False, "zorder": 6}
-        place.plot(rows["x"], rows["value"], "o", ms=7.5, **style)
+        for name in panel.lines:
+            rows = rings[rings["configuration"] == name]
+            with showing(place, panel.cells[name]):
+                place.plot(rows["x"], rows["value"], "o", ms=7.5, **style)
 
 
 def column_count(panels: int, study: Mapping[str, Any]) -> int:
@@ -165,6 +169,7 @@ def arrange(configurations: pd.DataFrame, study: Mapping[str, Any]) -> list[Pane
     values are lines in shades of one colour. With one model, the other norms stand by in grey.
     """
     several = len(study["models"]) > 1
+    cells = {name: cells_of(row, study) for name, row in configurations.iterrows()}
     panels = []
     for models, norm in itertools.product(
         [[model] for model in study["models"]] if study["axes"] else [study["models"]],
@@ -179,7 +184,7 @@ def arrange(configurations: pd.DataFrame, study: Mapping[str, Any]) -> list[Pane
         title = ", ".join([*(models if several and study["axes"] else []), norm_title(norm)])
         compare = not several and not study["axes"]
         others = configurations.index[~configurations.index.isin(members.index)]
-        panels.append(Panel(title, lines, tuple(others) if compare else ()))
+        panels.append(Panel(title, lines, tuple(others) if compare else (), cells))
     return panels
 
 
@@ -250,27 +255,29 @@ def draw_panel(axes: Axes, panel: Panel, drawn: pd.DataFrame) -> None:
     """Draw the lines of one panel: others in grey, bands, seeds, means on top."""
     for name in panel.ghosts:
         mean = drawn[(drawn["configuration"] == name) & (drawn["series"] == "mean")]
-        axes.plot(mean["x"], mean["value"], color=GHOST, lw=0.8)
+        with showing(axes, panel.cells[name]):
+            axes.plot(mean["x"], mean["value"], color=GHOST, lw=0.8)
     for name, (_, look) in panel.lines.items():
-        rows = drawn[drawn["configuration"] == name]
-        mean, seeds = rows[rows["series"] == "mean"], rows[rows["series"] == "seed"]
-        strength = (
-            0.16 if (mean["n"] > 2).any() else 0.07
-        )  # two seeds: t is 12.7, and a band hides all
-        axes.fill_between(
-            mean["x"], mean["low"], mean["high"], color=look.colour, alpha=strength, lw=0
-        )
-        # One collection, as a study may have thousands of seeds; rows are sorted by seed.
-        numbers, points = seeds["seed"].to_numpy(int), seeds[["x", "value"]].to_numpy(float)
-        paths = np.split(points, np.flatnonzero(np.diff(numbers)) + 1)
-        thin = LineCollection(paths, colors=look.colour, linewidths=0.5, alpha=0.55, zorder=2)
-        axes.add_collection(thin, autolim=False)
-        for _, seed in seeds[seeds["status"] == "diverged"].groupby("seed"):
-            x, y = seed[["x", "value"]].iloc[-1]
-            axes.plot(x, y, "x", color=look.text_colour, ms=4, clip_on=False)
-        axes.plot(mean["x"], mean["value"], color=look.colour, lw=1.5, ls=look.dash)
-        x, y = mean["x"].iloc[-1:], mean["value"].iloc[-1:]
-        axes.plot(x, y, look.marker, color=look.colour, ms=3.6, clip_on=False, zorder=5)
+        with showing(axes, panel.cells[name]):
+            draw_configuration(axes, drawn[drawn["configuration"] == name], look)
+
+
+def draw_configuration(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
+    """Draw a configuration's band, seeds, diverged ends and mean."""
+    mean, seeds = rows[rows["series"] == "mean"], rows[rows["series"] == "seed"]
+    strength = 0.16 if (mean["n"] > 2).any() else 0.07  # two seeds: t is 12.7, and a band hides all
+    axes.fill_between(mean["x"], mean["low"], mean["high"], color=look.colour, alpha=strength, lw=0)
+    # One collection, as a study may have thousands of seeds; rows are sorted by seed.
+    numbers, points = seeds["seed"].to_numpy(int), seeds[["x", "value"]].to_numpy(float)
+    paths = np.split(points, np.flatnonzero(np.diff(numbers)) + 1)
+    thin = LineCollection(paths, colors=look.colour, linewidths=0.5, alpha=0.55, zorder=2)
+    axes.add_collection(thin, autolim=False)
+    for _, seed in seeds[seeds["status"] == "diverged"].groupby("seed"):
+        x, y = seed[["x", "value"]].iloc[-1]
+        axes.plot(x, y, "x", color=look.text_colour, ms=4, clip_on=False)
+    axes.plot(mean["x"], mean["value"], color=look.colour, lw=1.5, ls=look.dash)
+    x, y = mean["x"].iloc[-1:], mean["value"].iloc[-1:]
+    axes.plot(x, y, look.marker, color=look.colour, ms=3.6, clip_on=False, zorder=5)
 
 
 def zoomed(drawn: pd.DataFrame, axes: Axes) -> pd.DataFrame | None:

@@ -22,6 +22,7 @@ from matplotlib.textpath import text_to_path
 
 from normres.figure_metadata import describe_origin, file_metadata
 from normres.files import replacing, write_text
+from normres.parts import mark, number_parts
 from normres.tables import (
     absent_runs,
     configuration_columns,
@@ -171,6 +172,7 @@ def save(
 
     The finding goes into .txt, for the report's caption.
     """
+    number_parts(figure)
     for kind in ("png", "svg", "pdf"):
         with replacing(prefix.with_name(f"{prefix.name}.{kind}")) as path:
             figure.savefig(path, format=kind, metadata=file_metadata(origin, kind))
@@ -350,11 +352,15 @@ def label_width(text: str) -> float:
     return max([text_width(first, TEXT), *(text_width(line, SMALL) for line in rest)])
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Look]]) -> None:
+def label_ends(
+    axes: Axes,
+    ends: Sequence[tuple[float, float, str, Look]],
+    shows: Sequence[Mapping[str, str]] = (),
+) -> None:
     """Label line ends (x, y, text, look) right of the panel, nudged apart, with thin leaders.
 
     A text may have a second line, smaller; where two lines each have no room, the first one stands
-    alone. The limits of the axes must be final.
+    alone. The limits of the axes must be final. shows: the cells of each end (see parts.py).
     """
     if not ends:
         return
@@ -367,9 +373,12 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Look]]) -> No
     two = max(map(len, texts)) > 1 and len(ends) * both <= high + TEXT
     gap = both if two else TEXT * 1.2
     heights = spread(points[:, 1] * high, gap, 0, high) / high
-    for (x, y), label, lines, (*_, look) in zip(points, heights, texts, ends, strict=True):
+    cells = shows or [{}] * len(ends)
+    for i, ((x, y), label, lines, (*_, look)) in enumerate(
+        zip(points, heights, texts, ends, strict=True)
+    ):
         path = [(x, y), (max(x, 1 + 3 / wide), y if x < 1 else label), (1 + 9 / wide, label)]
-        axes.plot(
+        leader = axes.plot(
             *zip(*path, strict=True),
             transform=axes.transAxes,
             clip_on=False,
@@ -379,9 +388,10 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Look]]) -> No
         )
         style = {"transform": axes.transAxes, "color": look.text_colour, "va": "center_baseline"}
         up, down = (0.55 * SMALL / high, 0.55 * TEXT / high) if two and lines[1:] else (0, 0)
-        axes.text(1 + 11 / wide, label + up, lines[0], size=TEXT, **style)
+        names = [axes.text(1 + 11 / wide, label + up, lines[0], size=TEXT, **style)]
         if down:
-            axes.text(1 + 11 / wide, label - down, lines[1], size=SMALL, **style)
+            names += [axes.text(1 + 11 / wide, label - down, lines[1], size=SMALL, **style)]
+        mark([*leader, *names], cells[i])
 
 
 def name_classes(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from normres import figures
 from normres.figures import DASHES, MARKERS, Look
+from normres.parts import shared_cells, showing
 from normres.tables import axis_label, configuration_columns, norm_title
 
 DODGE = 0.05  # of the room between two x: intervals of several lines stay apart
@@ -45,8 +46,9 @@ def line_figure(
     """Draw `rows`: panel (its title), line, x, mean, low, high, n; a panel and line in their order.
 
     A column `ring` marks rows with a ring; the label of a line's end then has the ringed row's
-    number, not the last one's. looks: of each line. columns: of panels; all in one row of up to 4
-    by default. digits: of the number at a line's end. most: what y cannot exceed.
+    number, not the last one's. What a line's rows share of their configurations' columns is what
+    it shows (see parts.py). looks: of each line. columns: of panels; all in one row of up to 4 by
+    default. digits: of the number at a line's end. most: what y cannot exceed.
     """
     panels = rows["panel"].drop_duplicates().tolist() or [""]
     columns = columns or min(4, len(panels))
@@ -54,7 +56,7 @@ def line_figure(
     ends = {
         panel: end_labels(rows[rows["panel"] == panel], looks, x, count, digits) for panel in panels
     }
-    texts = [text for of_panel in ends.values() for _, _, text, _ in of_panel] + [""]
+    texts = [text for own in ends.values() for _, _, text, _ in own.values()] + [""]
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
         (3.3, 2.4) if columns == 1 else (2.2, 2.0) if columns == 2 else (1.6, 1.8),
@@ -82,10 +84,12 @@ def line_figure(
         own = rows[rows["panel"] == panel]
         if len(panels) > 1:
             place.set_title(panel, loc="left", size=size, weight="bold", pad=8)
-        draw_lines(place, own, looks, x)
+        shared = {line: shared_cells(own[own["line"] == line], study) for line in looks}
+        draw_lines(place, own, looks, x, shared)
         if own["mean"].isna().all():
             place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
-        figures.label_ends(place, ends[panel])
+        labels = ends[panel]
+        figures.label_ends(place, [*labels.values()], shows=[shared[line] for line in labels])
     return figure
 
 
@@ -156,9 +160,9 @@ def set_ticks(place: Axes, x: pd.Series, axis: Axis) -> None:
 
 def end_labels(
     rows: pd.DataFrame, looks: Mapping[str, Look], x: Axis, count: bool, digits: int
-) -> list[tuple[float, float, str, Look]]:
-    """Where each line ends, and what stands there."""
-    ends = []
+) -> dict[str, tuple[float, float, str, Look]]:
+    """Where each line ends, and what stands there, by line."""
+    ends = {}
     for line, look in looks.items():
         own = rows[(rows["line"] == line) & rows["mean"].notna()].sort_values("x")
         if len(own):
@@ -173,11 +177,17 @@ def end_labels(
                 form=f"{{:.{digits}f}}",
                 at=at,
             )
-            ends.append((float(placed(own["x"], x).iloc[-1]), last["mean"], text, look))
+            ends[line] = (float(placed(own["x"], x).iloc[-1]), last["mean"], text, look)
     return ends
 
 
-def draw_lines(place: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], x: Axis) -> None:
+def draw_lines(
+    place: Axes,
+    rows: pd.DataFrame,
+    looks: Mapping[str, Look],
+    x: Axis,
+    shared: Mapping[str, Mapping[str, str]],
+) -> None:
     """Draw the lines of a panel, a little beside each other so that all intervals are seen."""
     steps = np.diff(np.sort(placed(rows["x"].drop_duplicates(), x)))
     room = DODGE * (steps.min() if len(steps) else 1)
@@ -186,11 +196,12 @@ def draw_lines(place: Axes, rows: pd.DataFrame, looks: Mapping[str, Look], x: Ax
         look = looks[line]
         own = rows[rows["line"] == line].sort_values("x")
         at = placed(own["x"], x) + (number - (len(shown) - 1) / 2) * room
-        place.vlines(at, own["low"], own["high"], color=look.colour, lw=1.1, alpha=0.8)
-        place.plot(at, own["mean"], color=look.colour, ls=look.dash, lw=1.2)
         size = 4 if len(own) <= 12 else 2.2
         style = {"color": look.colour, "mec": "white", "mew": 0.4, "zorder": 4}
-        place.plot(at, own["mean"], look.marker, ms=size, **style)
-        if "ring" in own:
-            style = {"mfc": "none", "mec": figures.INK, "mew": 0.9, "zorder": 5}
-            place.plot(at[own["ring"]], own.loc[own["ring"], "mean"], "o", ms=8, **style)
+        with showing(place, shared[line]):
+            place.vlines(at, own["low"], own["high"], color=look.colour, lw=1.1, alpha=0.8)
+            place.plot(at, own["mean"], color=look.colour, ls=look.dash, lw=1.2)
+            place.plot(at, own["mean"], look.marker, ms=size, **style)
+            if "ring" in own:
+                style = {"mfc": "none", "mec": figures.INK, "mew": 0.9, "zorder": 5}
+                place.plot(at[own["ring"]], own.loc[own["ring"], "mean"], "o", ms=8, **style)

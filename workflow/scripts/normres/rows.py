@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from normres import figures
 from normres.figures import Look
+from normres.parts import showing
 from normres.report_tables import configuration_label
 
 ROW, GAP = 0.21, 0.12  # inches: height of a row, room between columns of text
@@ -24,12 +25,17 @@ def row_page(
     study: Mapping[str, Any],
     notes: Sequence[str],
     width: float = 3.0,
+    shows: Sequence[Mapping[str, str]] = (),
+    heads: Sequence[str] = (),
 ) -> tuple[Figure, Axes]:
     """A page with one panel of rows, from the top; `results` and their `header` stand right of it.
 
-    Row i is at height i; the x axis is left to the caller.
+    Row i is at height i; the x axis is left to the caller. shows: the cells of each row (see
+    parts.py). heads: what stands before each name and stays where the row is switched off.
     """
-    left = max([figures.text_width(name, figures.TEXT) for name in names], default=0) + GAP + 0.05
+    heads = heads or [""] * len(names)
+    before = [f"{head}{name}" for head, name in zip(heads, names, strict=True)]
+    left = max([figures.text_width(text, figures.TEXT) for text in before], default=0) + GAP + 0.05
     right = max(figures.text_width(text, figures.TEXT) for text in [*results, header]) + GAP
     figure, grid = figures.page(
         (1, 1),
@@ -47,10 +53,15 @@ def row_page(
     axes.spines["left"].set_visible(False)
     wide = axes.get_position().width * figure.get_size_inches()[0]
     style = {"transform": axes.get_yaxis_transform(), "va": "center_baseline"}
+    cells = shows or [{}] * len(names)
     for height, (name, result) in enumerate(zip(names, results, strict=True)):
-        axes.axhline(height, color=figures.GRID, lw=0.5, zorder=0)
-        axes.text(-GAP / wide, height, name, ha="right", **style)
-        axes.text(1 + GAP / wide, height, result, **style)
+        with showing(axes, cells[height]):
+            axes.axhline(height, color=figures.GRID, lw=0.5, zorder=0)
+            axes.text(-GAP / wide, height, name, ha="right", **style)
+            axes.text(1 + GAP / wide, height, result, **style)
+        if heads[height]:
+            edge = -(GAP + figures.text_width(name, figures.TEXT)) / wide
+            axes.text(edge, height, heads[height], ha="right", **style)
     axes.text(1 + GAP / wide, -0.9, header, size=figures.SMALL, color=figures.FAINT, **style)
     return figure, axes
 
@@ -72,22 +83,14 @@ def looks(rows: pd.DataFrame, study: Mapping[str, Any]) -> list[Look]:
     return [Look(palette[row[by]], "solid", markers[row[shape]]) for _, row in rows.iterrows()]
 
 
-def draw_marks(axes: Axes, values: Sequence[float], rows: Sequence[Look], size: float = 5) -> None:
-    """A mark a row, in its look."""
-    for height, (value, look) in enumerate(zip(values, rows, strict=True)):
-        axes.plot(
-            value, height, look.marker, color=look.colour, ms=size, mec="white", mew=0.5, zorder=4
-        )
-
-
 def draw_interval(
     axes: Axes, height: float, ends: Sequence[float], colour: str, **mark: Any
 ) -> None:
     """A mark with its interval on a row; `ends`: value, low, high; `mark`: of the mark's style."""
     value, low, high = ends
     axes.hlines(height, low, high, color=colour, lw=1.4)
-    style = {"ms": 5, "color": colour, "mec": "white", "mew": 0.5}
-    axes.plot(value, height, "o", **style | mark)
+    style = {"ms": 5, "color": colour, "mec": "white", "mew": 0.5, "marker": "o", "zorder": 4}
+    axes.plot(value, height, ls="none", **style | mark)
 
 
 def limits(values: np.ndarray, least: float = 1.0) -> tuple[float, float]:

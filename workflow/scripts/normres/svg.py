@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from normres.errors import InputError
+from normres.parts import id_attributes
 
 # What may stay: elements that draw. No script, style, link, animation or foreign content.
 DRAWING = {
@@ -20,7 +21,8 @@ REFERENCE = re.compile(r"url\(\s*['\"]?([^)'\"]*)['\"]?\s*\)")
 def embed_svg(path: Path, prefix: str) -> Markup:
     """An SVG file as markup within an HTML page.
 
-    Ids are prefixed, so that two figures never share one, and dropped where nothing refers to them.
+    Ids are prefixed, so that two figures never share one, and dropped where nothing refers to them;
+    what a part shows, in its id, becomes data attributes (see parts.py).
     Only drawing is kept: whatever could run, load or restyle something is left out, and metadata.
     Raises InputError where the file is missing or not SVG.
     """
@@ -52,7 +54,7 @@ def clean(element: ElementTree.Element, prefix: str) -> None:
     for key, value in element.attrib.items():
         name = key.rpartition("}")[2]
         if name == "id":
-            attributes[name] = prefix + value
+            attributes |= {name: prefix + value} | id_attributes(value)
         elif name == "href" and value.startswith("#"):
             attributes[name] = f"#{prefix}{value[1:]}"
         elif name == "href" and value.startswith("data:image/"):
