@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,27 @@ def digits_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digits(digits_folder):
     return open_images(digits_folder)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; skipped where there is none, but not in continuous integration."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    chromium = shutil.which("chromium")
+    if not (chromium and sync_playwright):
+        lacking = "needs playwright and chromium"
+        pytest.fail(lacking) if os.environ.get("CI") else pytest.skip(lacking)
+    options = "no-sandbox disable-gpu disable-quic disable-background-networking no-first-run"
+    options += " disable-component-update disable-sync"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=[f"--{option}" for option in options.split()]
+        )
+        yield browser
+        browser.close()
 
 
 def small_run(model="convnet", norm="none", seed=0, epochs=2, **options):

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -85,11 +87,11 @@ def table_options(folder: Path, *tables: str) -> list[str]:
     return [part for name in tables for part in (f"--{name}", str(folder / f"{name}.csv"))]
 
 
-def draw(folder: Path, command: Any, name: str) -> Path:
-    """Draw one figure of the study in `folder`."""
+def draw(folder: Path, command: Any, name: str, *arguments: str) -> Path:
+    """Draw one figure of the study in `folder`; `arguments`: further ones of its command."""
     options = table_options(folder, "bands", "curves", "summary", "runs")
     out = folder / "figures" / name
-    command.main(["--study", str(folder / "study.json"), *options, "--out", str(out)])
+    command.main(["--study", str(folder / "study.json"), *options, *arguments, "--out", str(out)])
     return out.with_name(f"{name}.svg")
 
 
@@ -107,6 +109,22 @@ def render(folder: Path, figures: list[Path] = ()) -> str:
         ]
     )
     return report.read_text(encoding="utf-8")
+
+
+@contextmanager
+def opened(browser: Any, path: Path, **options: Any) -> Iterator[Any]:
+    """A report in a tab; afterwards: no error on the console, no request but the file itself."""
+    tab = browser.new_page(**{"viewport": {"width": 1200, "height": 900}} | options)
+    requests, errors = [], []
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.on("console", lambda message: errors.append(message.text))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    url = path.as_uri()
+    tab.goto(url)
+    yield tab
+    assert requests == [url]
+    assert errors == []
+    tab.close()
 
 
 def words(page: str) -> str:

@@ -27,6 +27,7 @@ from normres.comparison_tables import read_comparisons, report_section
 from normres.errors import run_command
 from normres.files import read_json, write_text
 from normres.protocol import settings
+from normres.report_abstract import abstract, main_numbers
 from normres.report_claims import claims_section, read_claims_table
 from normres.report_tables import (
     complexity_columns,
@@ -35,8 +36,9 @@ from normres.report_tables import (
     estimate_column,
     layer_tables,
     number_column,
-    number_text,
+    row_attributes,
     summary_columns,
+    switches,
     texts_by_network,
 )
 from normres.svg import embed_svg
@@ -104,6 +106,7 @@ def timing_section(
     }
     return {
         "columns": columns if len(rows) else [],
+        "rows": row_attributes(rows, kept),
         "repeats": timing_repeats(summary),
         "untimed": untimed_configurations(summary, study, shown=len(summary)),
         "environment": {name: values for name, values in found.items() if values},
@@ -113,42 +116,6 @@ def timing_section(
 
 
 # ---- What the data say in words ----
-
-
-def main_numbers(summary: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The configuration with the highest mean accuracy, and how the others' intervals lie to it.
-
-    Overlapping intervals do not order two configurations; the template claims no more than that.
-    None where no run is complete.
-    """
-    labels = pd.Series(
-        [configuration_label(row, study) for row in summary.to_dict("records")], summary.index
-    )
-    measured = summary["n"] > 0
-    if not measured.any():
-        return None
-    first = summary.loc[measured, "test_accuracy_mean"].idxmax()
-    others = summary[measured].drop(first)
-    overlaps = others["test_accuracy_high"] >= summary.loc[first, "test_accuracy_low"]
-    unknown = others["test_accuracy_high"].isna() | pd.isna(summary.loc[first, "test_accuracy_low"])
-    best = {
-        part: number_text(100 * summary.loc[first, f"test_accuracy_{part}"], 2)
-        for part in ("mean", "low", "high")
-        if pd.notna(summary.loc[first, f"test_accuracy_{part}"])
-    }
-    return {
-        "best": best | {"label": labels[first], "n": int(summary.loc[first, "n"])},
-        "measured": int(measured.sum()),
-        "overlapping": labels[others.index[overlaps & ~unknown]].tolist(),
-        "below": int((~overlaps & ~unknown).sum()),
-        "unknown": labels[others.index[unknown]].tolist(),
-        "unmeasured": labels[~measured].tolist(),
-        "fewer": {
-            labels[i]: int(summary.loc[i, "n"])
-            for i in summary.index
-            if summary.loc[i, "n"] < len(study["seeds"])
-        },
-    }
 
 
 def absent_rows(runs: pd.DataFrame) -> list[dict[str, str]]:
@@ -261,36 +228,53 @@ def main(argv: list[str] | None = None) -> None:
     complexity, layers = (
         read_cells(path, study["axes"]) for path in (arguments.complexity, arguments.layers)
     )
+    comparisons = read_comparisons(arguments.comparisons)
     records = read_records(study, arguments.study.parent)
+    origin = provenance(records, study, dataset["checksum"])
+    images, options = used_images(study, dataset), settings(study)
+    anchors = {path.stem: f"figure-{n}" for n, path in enumerate(arguments.figures, start=1)}
+    claims = claims_section(read_claims_table(arguments.claims), anchors)
     templates = load_templates()
     page = templates.get_template("report.html.j2").render(
         study=study,
         dataset=dataset,
-        images=used_images(study, dataset),
+        images=images,
         configurations=len(configurations(study)),
         excluded=[
             (configuration_label(dict.fromkeys(study["axes"]) | entry, study), entry["reason"])
             for entry in study.get("excluded", [])
         ],
         absent=absent_rows(runs),
+        abstract=abstract(
+            study,
+            dataset,
+            images,
+            {"runs": runs, "summary": summary, "comparisons": comparisons},
+            claims,
+            {
+                "settings": len(options),
+                "differing": sum(row["differs"] for row in options),
+                "mixed": any(origin[key] for key in ("mixed", "inexact", "other_data")),
+            },
+        ),
         numbers=main_numbers(summary, study),
+        switches=switches(study),
         figures=[
             figure_entry(path, number, arguments.out.parent, templates)
             for number, path in enumerate(arguments.figures, start=1)
         ],
         summary=summary_columns(summary, runs, study),
-        comparisons=report_section(read_comparisons(arguments.comparisons), study),
+        summary_rows=row_attributes(summary, study),
+        comparisons=report_section(comparisons, study),
         complexity=complexity_columns(complexity, study),
-        claims=claims_section(
-            read_claims_table(arguments.claims),
-            {path.stem: f"figure-{n}" for n, path in enumerate(arguments.figures, start=1)},
-        ),
+        complexity_rows=row_attributes(complexity, study),
+        claims=claims,
         timing=timing_section(summary, read_json(arguments.timing), study),
         uncounted=texts_by_network(complexity, "unsupported", study),
         memory_method=texts_by_network(complexity, "peak_training_method", study),
         layers=layer_tables(layers, study),
-        settings=settings(study),
-        provenance=provenance(records, study, dataset["checksum"]),
+        settings=options,
+        provenance=origin,
     )
     write_text(arguments.out, page)
     print(f"wrote {arguments.out} ({len(page.encode()) / 1e6:.1f} MB)")

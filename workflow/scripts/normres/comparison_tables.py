@@ -8,6 +8,7 @@ import pandas as pd
 
 from normres.errors import InputError
 from normres.inference import ALPHA
+from normres.parts import attributes, cells_of
 from normres.report_tables import EMPTY, Cell, Column, configuration_label, ends_text, number_text
 from normres.tables import configurations, read_cells
 
@@ -95,6 +96,19 @@ def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     test = test.replace("= <", "<")
     verdict = "" if row["p_holm"] < ALPHA else ", which does not show a difference"
     return f"{where} ({interval}, {counts}, {test}){verdict}."
+
+
+def compact_finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """A declared comparison without a sentence around it."""
+    title = f"{names[row['of']]} \N{MINUS SIGN} {names[row['against']]}"
+    title += f" ({METRICS[row['metric']]})" if row["metric"] != "test_accuracy" else ""
+    if pd.isna(row["difference"]):
+        return f"{title}: no complete run on both sides"
+    places = digits(row["unit"])
+    size = f"{title}: {number_text(row['difference'], places)} {row['unit']}"
+    interval = ends_text(row["low"], row["high"], places) or "no interval"
+    p = "" if pd.isna(row["p_holm"]) else f", p = {p_text(row['p_holm'])}".replace("= <", "<")
+    return f"{size} {interval}, n = {count_text(row)}{p}"
 
 
 def declared_columns(declared: pd.DataFrame, names: Mapping[str, str]) -> list[Column]:
@@ -207,18 +221,26 @@ def report_section(table: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, A
     names = labels(study)
     declared, others = (table[table["kind"] == kind] for kind in ("declared", "descriptive"))
     shown = others.head(MOST_SHOWN)
+    cells = {name: cells_of(row, study) for name, row in configurations(study).iterrows()}
     return {
         "findings": [finding(row, names) for row in declared.to_dict("records")],
         "explanation": f"{EXPLANATION} {spread_sentence(declared)}".strip(),
         "declared": declared_columns(declared, names) if len(declared) else [],
+        "declared_rows": both_sides(declared, cells),
         "parts": declared["total_sd"].notna().any(),
         "notes": notes(declared, names),
         "none_declared": NONE_DECLARED,
         "descriptive": descriptive_columns(shown, names) if len(shown) else [],
+        "descriptive_rows": both_sides(shown, cells),
         "others": len(others),
         "shown": len(shown),
         "description": DESCRIPTIVE,
     }
+
+
+def both_sides(rows: pd.DataFrame, cells: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
+    """The data attributes of each comparison, by what its two configurations are (`cells`)."""
+    return [attributes(cells[row["of"]], cells[row["against"]]) for _, row in rows.iterrows()]
 
 
 def markdown(table: pd.DataFrame, study: Mapping[str, Any]) -> str:

@@ -39,6 +39,8 @@ ALL_CORES = 1_000_000  # threads of a job that wants the machine alone: Snakemak
 LONGEST_ARGUMENT = 100_000  # bytes; Linux allows 131,072 for a whole shell command
 REPORT_TEXTS = (
     "report/report.html.j2",
+    "report/abstract.html.j2",
+    "report/filter.html.j2",
     "report/claims.html.j2",
     "report/comparisons.html.j2",
     "report/figure.rst",

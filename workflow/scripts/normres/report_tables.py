@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from normres.tables import axes_label, configuration_columns, norm_title
+from normres.parts import attributes, cells_of, token
+from normres.tables import axes_label, configuration_columns, configurations, norm_title
 from normres.wording import EQUAL, lost_runs
 
 EMPTY, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
@@ -103,6 +104,28 @@ def configuration_cells(table: pd.DataFrame, study: Mapping[str, Any]) -> list[C
     ]
 
 
+def row_attributes(table: pd.DataFrame, study: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The data attributes of each row: what of the study it shows (see parts.py)."""
+    return [attributes(cells_of(row, study)) for row in table.to_dict("records")]
+
+
+def switches(study: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a reader can switch: columns with several values, their titles and their values.
+
+    A value is its data attribute's word and its text.
+    """
+    table = configurations(study)
+    titles = {"model": "networks", "norm": "norms"}
+    found = []
+    for name in table:
+        values = table[name].dropna().drop_duplicates().tolist()
+        if len(values) > 1:
+            title = titles.get(name, name.replace("_", " "))
+            choices = [(token(value), value) for value in values]
+            found.append({"name": name, "title": title, "choices": choices})
+    return found
+
+
 def axis_cell(value: Any) -> Cell:
     """A cell of a model, norm or axis value; numbers are sorted as numbers."""
     if pd.isna(value):
@@ -175,8 +198,10 @@ def complexity_columns(complexity: pd.DataFrame, study: Mapping[str, Any]) -> li
     return columns
 
 
-def layer_tables(layers: pd.DataFrame, study: Mapping[str, Any]) -> list[tuple[str, list[Column]]]:
-    """A table of layers for each network, with the network's name."""
+def layer_tables(
+    layers: pd.DataFrame, study: Mapping[str, Any]
+) -> list[tuple[str, list[Column], dict[str, str]]]:
+    """A table of layers for each network, with the network's name and data attributes."""
     keys = [name for name in configuration_columns(study) if name in layers]
     numbers = ("params", "macs", "norm_ops", "norm_ops_training", "activations")
     tables = []
@@ -187,7 +212,8 @@ def layer_tables(layers: pd.DataFrame, study: Mapping[str, Any]) -> list[tuple[s
             for name in ("layer", "type", "output_shape")
         ]
         columns += [number_column(part[name], LAYER_NAMES[name]) for name in numbers]
-        tables.append((configuration_label(named, study), columns))
+        shown = attributes(cells_of(named, study))
+        tables.append((configuration_label(named, study), columns, shown))
     return tables
 
 
