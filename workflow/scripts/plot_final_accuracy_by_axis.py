@@ -46,10 +46,11 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     count = drawn.loc[drawn["value"].notna(), "n"].nunique() > 1
     ends = [end_labels(rows, lines, looks, study, count) for _, rows in panels]
     texts = [text for labels in ends for _, _, text, _ in labels.values()] + [""]
-    columns = len(panels) if len(panels) <= 4 else 4
+    right = 0.3 + max(figures.label_width(text) for text in texts)
+    columns = figures.fitting_columns(min(4, len(panels)), right)
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3, 2.4) if columns == 1 else (2.2, 2.1) if columns == 2 else (1.6, 1.9),
+        (3.3, 2.4) if columns == 1 else (2.2, 2.1) if columns == 2 else (figures.NARROW, 1.9),
         question=f"How does the accuracy depend on the {axis.replace('_', ' ')}?",
         study=study,
         notes=[
@@ -60,7 +61,7 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
         ],
         above=0.36 if len(panels) > 1 else 0.1,
         left=0.5,
-        right=0.3 + max(figures.label_width(text) for text in texts),
+        right=right,
     )
     limits = y_limits_of(drawn["value"], (0, 100))
     for index, place in enumerate(grid.flat):

@@ -90,16 +90,17 @@ def draw_curves(
         for panel in panels
         for name, (label, _) in panel.lines.items()
     }
-    columns = column_count(len(panels), study)
+    right = 0.3 + max(figures.label_width(text) for *_, text in ends.values())
+    columns = figures.fitting_columns(column_count(len(panels), study), right)
     figure, axes = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3, 2.3) if columns == 1 else (2.3, 2.1) if columns == 2 else (1.6, 2.0),
+        (3.3, 2.3) if columns == 1 else (2.3, 2.1) if columns == 2 else (figures.NARROW, 2.0),
         question=question,
         study=study,
         notes=[explain(tables, panels, note), figures.missing_note(tables)],
         above=0.25 if len(panels) > 1 else 0.1,
         left=0.52 + 0.12 * quantity.label.count("\n"),
-        right=0.3 + max(figures.label_width(text) for *_, text in ends.values()),
+        right=right,
     )
     x_label = "epoch" if against == "epoch" else f"training time ({unit_name})"
     finish_axes(axes, len(panels), drawn, quantity, x_label)

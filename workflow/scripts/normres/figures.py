@@ -89,6 +89,8 @@ DASHES = ["solid", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.4, 1.2, 1.4)), (0, 
 MARKERS = ["o", "s", "^", "D", "v", "P"]
 
 MARGIN = 0.12  # inches around the page
+NARROW = 1.6  # inches: width of a panel where three or more stand side by side
+WIDEST = 9.5  # inches: what is wider becomes too small to read in the report
 LINE = 1.35  # line height over font size
 
 
@@ -294,6 +296,14 @@ def page(
         y = height - MARGIN - head_height - (row + 1) * (above + high)
         axes[row, column] = figure.add_axes((x / width, y / height, wide / width, high / height))
     return figure, axes
+
+
+def fitting_columns(columns: int, right: float) -> int:
+    """How many columns of panels stand side by side: `columns`, or 2 if the page were too wide.
+
+    right: room for labels beside each panel, in inches.
+    """
+    return columns if columns * (NARROW + right) <= WIDEST else min(columns, 2)
 
 
 def write_lines(figure: Figure, lines: list[tuple[str, float, str, str]], top: float) -> None:

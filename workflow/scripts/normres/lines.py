@@ -48,24 +48,25 @@ def line_figure(
     A column `ring` marks rows with a ring; the label of a line's end then has the ringed row's
     number, not the last one's. What a line's rows share of their configurations' columns is what
     it shows (see parts.py). looks: of each line. columns: of panels; all in one row of up to 4 by
-    default. digits: of the number at a line's end. most: what y cannot exceed.
+    default, where they fit. digits: of the number at a line's end. most: what y cannot exceed.
     """
     panels = rows["panel"].drop_duplicates().tolist() or [""]
-    columns = columns or min(4, len(panels))
     count = rows.loc[rows["mean"].notna(), "n"].nunique() > 1
     ends = {
         panel: end_labels(rows[rows["panel"] == panel], looks, x, count, digits) for panel in panels
     }
     texts = [text for own in ends.values() for _, _, text, _ in own.values()] + [""]
+    right = 0.3 + max(figures.label_width(text) for text in texts)
+    columns = columns or figures.fitting_columns(min(4, len(panels)), right)
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3, 2.4) if columns == 1 else (2.2, 2.0) if columns == 2 else (1.6, 1.8),
+        (3.3, 2.4) if columns == 1 else (2.2, 2.0) if columns == 2 else (figures.NARROW, 1.8),
         question=question,
         study=study,
         notes=notes,
         above=0.36 if len(panels) > 1 else 0.1,
         left=0.5,
-        right=0.3 + max(figures.label_width(text) for text in texts),
+        right=right,
     )
     values = rows["mean"].dropna()
     edge = 0.06 * (values.max() - values.min()) or 1.0 if len(values) else 1.0
