@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import gc
 
 import pytest
 import torch
@@ -215,6 +216,7 @@ def graphs_on_the_cpu(monkeypatch):
     @contextlib.contextmanager
     def graph(recorded, pool):
         captured.append(pool)
+        assert not gc.isenabled()  # a graph of an earlier run must not be destroyed meanwhile
         yield
 
     class Stream:

@@ -1,5 +1,9 @@
 """One step of training: a batch, the passes forward and backward, the optimiser's update."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -10,6 +14,21 @@ from normres.seeding import random_states, restore_random_states
 from normres.working_copy import WorkingCopy, state_tensors
 
 WARM_UP_STEPS = 3  # before a capture, as PyTorch's documentation of CUDA graphs advises
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Keep Python from collecting garbage, which may be the graph of an earlier run.
+
+    CUDA refuses a capture during which another graph is destroyed.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Step:
@@ -91,7 +110,7 @@ class GraphedStep(Step):
         torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         shared = next((graph.pool() for graph, *_ in self._captured.values()), None)
-        with torch.cuda.graph(graph, pool=shared):
+        with no_collections(), torch.cuda.graph(graph, pool=shared):
             loss = self.eager(positions)
         self._restore(before, begun)
         restore_random_states(random, device)
