@@ -12,6 +12,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from conftest import PROJECT
 from normres.config import read_config
 from normres.errors import InputError
+from normres.estimates import Estimates
 from normres.grid import RUN_FILES
 from normres.pipeline import Pipeline
 from normres.progress import Display
@@ -104,12 +105,36 @@ def test_more_networks_than_a_command_line_holds_are_refused_in_one_line():
     pipeline(1, batch_size=sizes[:40], learning_rate=1e-4, train_images=1000)
 
 
+def workflow(gpus=0, **settings):
+    """As much of Snakemake's as a display looks at."""
+    slots = {"gpu": SimpleNamespace(value=gpus)}
+    defaults = {"nodes": None, "cores": 8, "dryrun": False, "global_resources": slots}
+    return SimpleNamespace(**defaults | settings)
+
+
+@pytest.mark.parametrize("gpus, places", [(0, 8), (4, 4)])
+def test_the_time_left_follows_the_runs_in_training(tmp_path, monkeypatch, gpus, places):
+    """Four runs are half-way after 100 seconds; so each of the others will take 200."""
+    monkeypatch.chdir(tmp_path)
+    many = pipeline(80, models=["convnet"], norms=["none"], batch_size=32, learning_rate=1e-4)
+    display = Display(workflow(gpus), many)
+    display.to_train = set(many.runs)
+    display.estimates = Estimates(many, display._device())
+    display.core_seconds = display._estimate()
+    display.core_seconds_left = sum(display.core_seconds.values())
+    shown = []
+    monkeypatch.setattr("normres.progress.duration", shown.append)
+    state = {"seconds_left": 100, "fraction": 0.5}
+    display._left([(*run, state) for run in list(many.runs)[:4]])
+    assert shown == [pytest.approx((len(many.runs) - 4) * 200 / places + 100)]
+    display._left([])  # between two runs the pace is still known
+    assert shown[1] == pytest.approx(len(many.runs) * 200 / places)
+
+
 def test_redrawing_takes_no_longer_with_ten_thousand_runs(ten_thousand, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = SimpleNamespace(verbose=False, printshellcmds=False)
-    display = Display(
-        SimpleNamespace(nodes=None, cores=8, dryrun=False, output_settings=output), ten_thousand
-    )
+    display = Display(workflow(output_settings=output), ten_thousand)
     display.to_train = set(ten_thousand.runs)
     monkeypatch.setattr(display, "_show", lambda: None)
     display.start()
@@ -128,8 +153,10 @@ def test_redrawing_takes_no_longer_with_ten_thousand_runs(ten_thousand, tmp_path
 
 def test_only_some_of_many_runs_in_training_are_shown(ten_thousand, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    display = Display(SimpleNamespace(nodes=None, cores=8), ten_thousand)
-    state = {"epoch": 1, "epochs": 5, "train_loss": 1.5, "test_accuracy": 0.5, "seconds_left": 60}
+    display = Display(workflow(), ten_thousand)
+    state = {"epoch": 1, "epochs": 5, "fraction": 0.2, "train_loss": 1.5, "test_accuracy": 0.5}
+    state["seconds_left"] = 60
+    display.estimates = Estimates(ten_thousand)
     states = [(study, run, state) for study, run in list(ten_thousand.runs)[:40]]
     monkeypatch.setattr(display, "_training", lambda: states)
     assert display._line().count("epoch 1/5") == 12
@@ -142,7 +169,7 @@ def test_a_dry_run_leaves_the_progress_of_runs_in_training(tmp_path, monkeypatch
     file = Path("results/many/logs/convnet/none/seed0.progress.json")
     file.parent.mkdir(parents=True)
     file.touch()
-    display = Display(SimpleNamespace(nodes=None, cores=8, dryrun=dryrun), pipeline(1))
+    display = Display(workflow(dryrun=dryrun), pipeline(1))
     wildcards = {"study": "many", "run": "convnet/none/seed0"}
     event = {"event": LogEvent.JOB_INFO, "jobid": 1}
     display.emit(SimpleNamespace(**event, rule_name="train", wildcards=wildcards))

@@ -12,10 +12,18 @@ from normres.dataset_facts import SIZES
 from normres.grid import Run
 from normres.pipeline import RESULTS, Pipeline
 
-# Seconds of one CPU thread for 1,000 training images of 32 x 32 pixels, evaluation included.
-REFERENCE = {"convnet": 1.5, "vgg11": 10.0, "resnet": 9.0, "plainnet": 9.0}
-REFERENCE_MACHINE = "two threads of an AMD EPYC in bfloat16"
-OVERHEAD_SECONDS = 5  # of a run: start, imports, outputs
+# Seconds of one CPU thread, or of a GPU with one run on it, for 1,000 training images of 32 x 32
+# pixels, evaluation included; of a GPU in batches of 128, the mean over norms.
+REFERENCE = {
+    "cpu": {"convnet": 1.5, "vgg11": 10.0, "resnet": 9.0, "plainnet": 9.0},
+    "cuda": {"convnet": 0.005, "vgg11": 0.0145, "resnet": 0.0185, "plainnet": 0.0185},
+}
+REFERENCE_MACHINE = {
+    "cpu": "two threads of an AMD EPYC in bfloat16",
+    "cuda": "an H100 in bfloat16",
+}
+OVERHEAD_SECONDS = {"cpu": 5, "cuda": 15}  # of a run: start, imports, compilation, outputs
+SHARING_GAIN = 1.5  # how much more runs that share a GPU by MPS train together (performance.md)
 RECORDS_READ = 300  # of earlier runs, the newest
 
 # What reading a file raises that is not there, was edited, or was written by another version: an
@@ -24,9 +32,13 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivi
 
 
 class Estimates:
-    """Seconds that the runs of a pipeline take. `source` says what that rests on."""
+    """Seconds that the runs of a pipeline take on `device`. `source` says what that rests on."""
 
-    def __init__(self, pipeline: Pipeline):
+    def __init__(self, pipeline: Pipeline, device: str = "cpu"):
+        self.device = device
+        # What was trained here before has shared its GPU, too.
+        sharing = pipeline.config.runs_per_gpu if device == "cuda" else 1
+        self.slower = sharing / SHARING_GAIN if sharing > 1 else 1.0
         self.sizes = {name: training_images(s.dataset) for name, s in pipeline.studies.items()}
         seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
         records = sorted(
@@ -35,6 +47,8 @@ class Estimates:
         for path in records[-RECORDS_READ:]:
             with suppress(*UNREADABLE):
                 record = json.loads(path.read_text(encoding="utf-8"))
+                if record["environment"]["device"] != device:
+                    continue
                 last, run = record["final"], record["specification"]
                 images = last["images_per_second"] * last["train_seconds"]
                 spent = last["train_seconds"] + last["eval_seconds"]
@@ -43,21 +57,23 @@ class Estimates:
         self.source = (
             "from earlier runs here"
             if self.measured
-            else f"nothing was trained here yet; from {REFERENCE_MACHINE}"
+            else f"nothing was trained here yet; from {REFERENCE_MACHINE[device]}"
         )
 
-    def run_seconds(self, run: Run, n_train: int) -> float:
-        """Seconds of one run by itself."""
+    def seconds(self, study: str, run: Run) -> float:
+        """Seconds of one run of a study, beside others on its GPU where `runs_per_gpu` says so."""
         per_thousand = self.measured.get((run.model, run.norm))
         if per_thousand is None:
-            per_thousand = REFERENCE.get(run.model, max(REFERENCE.values()))
-        images = run.specification["train_images"] or n_train
-        return OVERHEAD_SECONDS + per_thousand * images / 1000 * run.specification["epochs"]
+            reference = REFERENCE[self.device]
+            per_thousand = self.slower * reference.get(run.model, max(reference.values()))
+        images = run.specification["train_images"] or self.sizes[study]
+        trained = per_thousand * images / 1000 * run.specification["epochs"]
+        return OVERHEAD_SECONDS[self.device] + trained
 
     def core_seconds(self, study: str, run: Run, cores: int) -> float:
         """Seconds of one run of a study, times the cores it uses."""
         threads = min(run.specification["cpu_threads"], cores)
-        return self.run_seconds(run, self.sizes[study]) * threads
+        return self.seconds(study, run) * threads
 
 
 def training_images(dataset: Mapping[str, Any]) -> int:

@@ -68,6 +68,7 @@ class Display(logging.Handler):
         # What the runs that are left take, kept as a sum: there may be thousands at each redraw.
         self.core_seconds: dict[tuple[str, str], float] = {}
         self.core_seconds_left = 0.0
+        self.pace = 1.0  # seconds that runs in training take, per second that was estimated
         self.started = time.monotonic()
         self.estimates: Estimates | None = None
         self.stop = threading.Event()
@@ -172,7 +173,7 @@ class Display(logging.Handler):
         if not self.active():
             return
         self.started = time.monotonic()
-        self.estimates = Estimates(self.pipeline)
+        self.estimates = Estimates(self.pipeline, self._device())
         self.core_seconds = self._estimate()
         self.core_seconds_left = sum(self.core_seconds.values())
         self.console.print(Text(self.describe_plan()))
@@ -211,6 +212,8 @@ class Display(logging.Handler):
         seconds = sum(self._estimate().values()) / self._places()
         if self._on_cluster():
             where = f"with {_count(self._places(), 'run')} at a time, without waiting in the queue"
+        elif self._device() == "cuda":
+            where = f"with {_count(self._places(), 'run')} at a time"
         else:
             where = f"on {_count(self._places(), 'core')}"
         return (
@@ -222,24 +225,31 @@ class Display(logging.Handler):
         """Whether a scheduler runs the jobs: it counts jobs, where one machine counts cores."""
         return self.workflow.nodes is not None
 
+    def _gpus(self) -> int:
+        """How many runs may have a GPU, or a part of one, at a time."""
+        if self.pipeline.config.device == "cpu":
+            return 0
+        return self.workflow.global_resources["gpu"].value or 0
+
+    def _device(self) -> str:
+        """What runs train on, as far as can be told without starting CUDA."""
+        return "cuda" if self._gpus() else "cpu"
+
     def _places(self) -> int:
-        """CPU cores of this call, or on a cluster how many runs may train at a time."""
-        if not self._on_cluster():
-            return self.workflow.cores
-        gpus = self.workflow.global_resources["gpu"].value
-        asked_for = gpus and self.pipeline.config.device != "cpu"
-        return max(1, min(self.workflow.nodes, gpus) if asked_for else self.workflow.nodes)
+        """How many runs may train at a time; on this machine's CPU, its cores."""
+        most = self.workflow.nodes if self._on_cluster() else self.workflow.cores
+        return max(1, min(most, self._gpus() or most))
 
     def _estimate(self) -> dict[tuple[str, str], float]:
         """For each run to train, its seconds times the places that it takes."""
-        cores = 1 if self._on_cluster() else self.workflow.cores
+        cores = self.workflow.cores if self._device() == "cpu" and not self._on_cluster() else 1
         return {
             key: self.estimates.core_seconds(key[0], self.pipeline.runs[key], cores)
             for key in self.to_train
         }
 
     def _print_plan(self) -> None:
-        self.estimates = Estimates(self.pipeline)
+        self.estimates = Estimates(self.pipeline, self._device())
         self.console.print(Text(f"Dry run: {self.describe_plan()}.", style="bold"))
 
     def _show(self) -> None:
@@ -302,9 +312,20 @@ class Display(logging.Handler):
         return submitted - len(states) if self._on_cluster() else 0
 
     def _left(self, states: list[tuple[str, str, dict[str, Any]]]) -> str:
-        """Time until all runs are trained: what those in training say, estimates for the rest."""
+        """Time until all runs are trained: what those in training say, estimates for the rest.
+
+        Estimates are stretched by what those in training take compared with theirs.
+        """
         begun = sum(self.core_seconds.get((study, run), 0) for study, run, _ in states)
         seconds = max(self.core_seconds_left - begun, 0) / self._places()
+        expected = taken = 0.0
+        for study, run, state in states:
+            if state["seconds_left"]:
+                expected += self.estimates.seconds(study, self.pipeline.runs[study, run])
+                taken += state["seconds_left"] / (1 - state["fraction"])
+        if expected:
+            self.pace = taken / expected
+        seconds *= self.pace
         seconds += sum(state["seconds_left"] or 0 for *_, state in states) / max(len(states), 1)
         return duration(seconds)
 
