@@ -121,6 +121,34 @@ def lists(items, **sizes):
     return st.lists(items, min_size=1, max_size=3, unique=True, **sizes)
 
 
+def comparisons(models, norms):
+    """Comparisons of two sides, possible or not."""
+    keys = {"model": st.sampled_from(models), "norm": st.sampled_from(norms)}
+    keys["batch_size"] = st.sampled_from([32, 128])
+    side = st.fixed_dictionaries({}, optional=keys)
+    sides = {"of": side, "against": side}
+    return st.fixed_dictionaries(sides, optional={"paired": st.booleans()})
+
+
+@st.composite
+def claims(draw, models, norms):
+    """A claim about two of a study's configurations, with a test that may be wrong."""
+    one, other = (f"{draw(st.sampled_from(models))}/{draw(st.sampled_from(norms))}" for _ in "ab")
+    test = draw(
+        st.sampled_from(
+            [
+                "accuracy({}, last) - accuracy({}, last) >= margin",
+                "params({}) / params({}) in [0.5, margin]",
+                "loss({}, 1) > loss({}, 0) and (loss({}, 1..2) < 3 or 1 = 2 within margin)",
+                "macs({}) > > macs({})",
+                "__import__('os').system('{}')",
+            ]
+        )
+    )
+    claim = {"id": draw(st.sampled_from(["a", "b-1", "norm-helps"])), "statement": "It is so."}
+    return claim | {"test": test.format(one, other, one), "margins": {"margin": draw(st.floats())}}
+
+
 @st.composite
 def studies(draw):
     """A study that fits the schema; whether it is possible (groups, sizes) is another question."""
@@ -144,6 +172,11 @@ def studies(draw):
         study["overrides"] = {models[0]: {name: draw(values(option_schemas()[name]))}}
     if draw(st.booleans()):
         study["exclude"] = [{"model": models[0], "reason": draw(st.text("ab", min_size=1))}]
+    if draw(st.booleans()):
+        declared = comparisons(models, study["norms"])
+        study["comparisons"] = draw(st.lists(declared, min_size=1, max_size=2))
+    if draw(st.booleans()):
+        study["claims"] = draw(st.lists(claims(models, study["norms"]), min_size=1, max_size=2))
     return study
 
 

@@ -23,7 +23,7 @@ REFERENCE_MACHINE = {
     "cuda": "an H100 in bfloat16",
 }
 OVERHEAD_SECONDS = {"cpu": 5, "cuda": 15}  # of a run: start, imports, compilation, outputs
-SHARING_GAIN = 1.5  # how much more runs that share a GPU by MPS train together (performance.md)
+SHARING_GAIN = 1.4  # how much more runs that share a GPU by MPS train together (performance.md)
 RECORDS_READ = 300  # of earlier runs, the newest
 
 # What reading a file raises that is not there, was edited, or was written by another version: an
