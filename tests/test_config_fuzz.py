@@ -121,13 +121,14 @@ def lists(items, **sizes):
     return st.lists(items, min_size=1, max_size=3, unique=True, **sizes)
 
 
-def comparisons(models, norms):
-    """Comparisons of two sides, possible or not."""
-    keys = {"model": st.sampled_from(models), "norm": st.sampled_from(norms)}
-    keys["batch_size"] = st.sampled_from([32, 128])
-    side = st.fixed_dictionaries({}, optional=keys)
-    sides = {"of": side, "against": side}
-    return st.fixed_dictionaries(sides, optional={"paired": st.booleans()})
+@st.composite
+def comparisons(draw, models, norms):
+    """A comparison of two sides, possible or not."""
+    named = {"model": st.sampled_from(models), "norm": st.sampled_from(norms)}
+    named["batch_size"] = st.sampled_from([32, 128])
+    keys = draw(lists(st.sampled_from(list(named))))
+    entry = {side: {key: draw(named[key]) for key in keys} for side in ("of", "against")}
+    return entry | draw(st.sampled_from([{}, {"paired": True}, {"metric": "test_loss"}]))
 
 
 @st.composite
@@ -139,14 +140,17 @@ def claims(draw, models, norms):
             [
                 "accuracy({}, last) - accuracy({}, last) >= margin",
                 "params({}) / params({}) in [0.5, margin]",
-                "loss({}, 1) > loss({}, 0) and (loss({}, 1..2) < 3 or 1 = 2 within margin)",
+                "train_loss({}, 1) > 2 and (test_loss({}, 0..1) < 3 or macs({}) = 2 within margin)",
                 "macs({}) > > macs({})",
                 "__import__('os').system('{}')",
             ]
         )
     )
     claim = {"id": draw(st.sampled_from(["a", "b-1", "norm-helps"])), "statement": "It is so."}
-    return claim | {"test": test.format(one, other, one), "margins": {"margin": draw(st.floats())}}
+    return claim | {
+        "test": test.format(one, other, one),
+        "margins": {"margin": draw(st.floats(0, 9))},
+    }
 
 
 @st.composite
