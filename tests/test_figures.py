@@ -3,6 +3,7 @@
 import functools
 import importlib
 import re
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -93,6 +94,10 @@ def test_a_figure_is_its_files_and_not_blank(name, study, plotted):
         [ink[:3].ravel(), ink[-3:].ravel(), ink[:, :3].ravel(), ink[:, -3:].ravel()]
     )
     assert not edge.any(), "something is cut off at the page's edge"
+    # What a reader of the report can switch; a figure of one configuration or of all cannot be.
+    parts = re.findall(r'<g id="(part-\d+\?[^"]*)"', Path(f"{prefix}.svg").read_text())
+    assert bool(parts) == (name not in ("confusion", "hardest_images"))
+    assert len(parts) == len(set(parts))
 
 
 @pytest.mark.parametrize("study", synthetic.STUDIES)

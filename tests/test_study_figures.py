@@ -145,6 +145,7 @@ def test_a_studys_figure_shows_its_table_and_says_what_it_found(name, drawn):
     assert not any(edge.any() for edge in (ink[:3], ink[-3:], ink[:, :3], ink[:, -3:]))
     said = prefix.with_suffix(".txt").read_text()
     assert "n = " in said and "[" in said and "nan" not in said
+    assert 'id="part-1?' in prefix.with_suffix(".svg").read_text()  # a reader can switch it
     shown, table = (read_cells(file, {}) for file in (f"{prefix}.csv", path))
     if name == "depths":
         assert len(shown) == 24  # the accuracies of the summary, not the table's slopes
