@@ -18,8 +18,15 @@ import compare_batch_sizes
 import compare_depths
 import estimate_variance
 import measure_calibration
+import measure_reliability
 from normres.analyses import ANALYSES
-from normres.calibration import calibrate, expected_calibration_error, fit_temperature, halves
+from normres.calibration import (
+    calibrate,
+    expected_calibration_error,
+    fit_temperature,
+    halves,
+    reliability,
+)
 from normres.components import crossed_components
 from normres.config import read_config
 from normres.fingerprint import SCRIPTS
@@ -312,6 +319,20 @@ def test_calibration_error_is_that_of_a_plain_loop():
     assert expected > 0.05
 
 
+def test_the_bins_of_reliability_sum_up_to_the_calibration_error():
+    logits, labels = confident(500, 2.0)
+    bins = reliability(logits, labels)
+    assert bins["share"].sum() == pytest.approx(1) and len(bins["share"]) == 15
+    gaps = bins["share"] * np.abs(bins["accuracy"] - bins["confidence"])
+    ece = expected_calibration_error(log_softmax(logits, 1), labels)
+    assert np.nansum(gaps) == pytest.approx(ece)
+    assert np.isnan(bins["accuracy"][0]) and bins["share"][0] == 0  # below 1 / 5 there is nothing
+    sizes = np.arange(1, 16) / 15
+    some = bins["share"] > 0
+    assert (bins["confidence"][some] <= sizes[some] + 1e-12).all()
+    assert (bins["confidence"][some] > sizes[some] - 1 / 15).all()
+
+
 def test_the_temperature_that_is_in_the_logits_is_found():
     logits, labels = confident(8000, 3.0)
     assert fit_temperature(logits, labels) == pytest.approx(3.0, rel=0.06)
@@ -359,3 +380,19 @@ def test_calibration_of_a_study(tmp_path):
         for i in (0, 2)
     ]
     assert float(table.loc["none", "ece_mean"]) == pytest.approx(np.mean(ece))
+    measure_reliability.main(
+        f"--study {study} --runs {files['runs']} --curves {files['curves']} --data {data} "
+        f"--out {tmp_path / 'reliability.csv'}".split()
+    )
+    binned = pd.read_csv(tmp_path / "reliability.csv", keep_default_na=False, na_values=[""])
+    assert len(binned) == 3 * 15
+    assert binned.groupby("norm")["share_mean"].sum().to_list() == pytest.approx([1, 1, 1])
+    assert binned.groupby("norm")["n"].max().to_dict() == {"none": 2, "batch": 2, "group": 3}
+    last = binned[(binned["norm"] == "none") & (binned["bin"] == 15)].iloc[0]
+    accuracy = [
+        reliability(runs[f"resnet/none/seed{i}"].logits, runs[f"resnet/none/seed{i}"].labels)
+        for i in (0, 2)
+    ]
+    assert last["accuracy_mean"] == pytest.approx(
+        np.mean([run["accuracy"][14] for run in accuracy])
+    )

@@ -60,7 +60,7 @@ def test_a_studys_own_figures_come_with_its_tables_and_axes():
         "batch-size": {"batch_sizes", "final_accuracy_by_batch_size"},
         "skip": {"gradient_norms", "first_gradient", "depths", "final_accuracy_by_depth"},
         "learning-rate": {"learning_rates", "final_accuracy_by_learning_rate"},
-        "affine-and-bias": {"equivalence", "calibration"},
+        "affine-and-bias": {"equivalence", "calibration", "reliability"},
         "variance": {"variance"},
         "norm-cost": {"norm_cost"},
     }

@@ -78,6 +78,16 @@ def calibration(study):
         yield row | estimates("ece_scaled", 0.02, 0.01)
 
 
+def reliability(study):
+    """Confidence is right, but for batch norm's second bin; the first bin has few images."""
+    for _, cells in configurations(study).iterrows():
+        for i, confidence in enumerate((0.3, 0.6, 0.9), start=1):
+            off = 0.2 * (i == 2 and cells["norm"] == "batch" and cells["conv_bias"] == "true")
+            row = {**cells, "bin": i, "confidence_mean": confidence, "left_out": 0}
+            row |= {"share_mean": 0.001 if i == 1 else 0.4}
+            yield row | estimates("accuracy", confidence - off, 0.02)
+
+
 def equivalence(study):
     for number, norm in enumerate(study["norms"]):
         yield {"model": "resnet", "norm": norm, "conv_bias": "true", "changed": "conv_bias"} | {
@@ -111,6 +121,7 @@ CASES = {
     "depths": (DEPTHS, depths),
     "learning_rates": (RATES, learning_rates),
     "calibration": (CHANGES, calibration),
+    "reliability": (CHANGES, reliability),
     "equivalence": (CHANGES, equivalence),
     "variance": (CHANGES, variance),
     "norm_cost": (BATCHES, norm_cost),
@@ -149,6 +160,8 @@ def test_a_studys_figure_shows_its_table_and_says_what_it_found(name, drawn):
     shown, table = (read_cells(file, {}) for file in (f"{prefix}.csv", path))
     if name == "depths":
         assert len(shown) == 24  # the accuracies of the summary, not the table's slopes
+    elif name == "reliability":
+        assert set(shown["bin"]) == {2, 3}
     elif name not in ("gradient_norms", "first_gradient"):
         assert len(shown) == len(table)
     else:
@@ -182,6 +195,10 @@ def test_findings_of_studies_name_what_the_tables_hold(drawn):
     assert said["calibration"].startswith(
         "Largest mean calibration error: resnet, batch norm, conv bias true, 8.0 % [6.0 to 10.0], "
         "n = 3, after temperature scaling 2.0 % [1.0 to 3.0], n = 3; smallest: resnet, no norm"
+    )
+    assert said["reliability"].startswith(
+        "Farthest from right, of bins with 1 % of the images or more: resnet, batch norm, conv "
+        "bias true, at a mean confidence of 60 %: accuracy 40.0 % [38.0 to 42.0], n = 3, below it"
     )
 
 

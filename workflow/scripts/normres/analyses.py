@@ -24,6 +24,7 @@ class Analysis:
 ANALYSES = {
     "gradients": Analysis("collect_gradients"),
     "calibration": Analysis("measure_calibration"),
+    "reliability": Analysis("measure_reliability"),
     "batch_sizes": Analysis("compare_batch_sizes", axes=("batch_size",)),
     "depths": Analysis("compare_depths", axes=("depth",)),
     "learning_rates": Analysis(

@@ -68,6 +68,7 @@ ENTRIES = {
     "variance": of_analysis("plot_variance", "variance"),
     "norm_cost": of_analysis("plot_norm_cost", "norm_cost"),
     "calibration": of_analysis("plot_calibration", "calibration"),
+    "reliability": of_analysis("plot_reliability", "reliability"),
     "hardest_images": Entry("plot_hardest_images", tables=("hardest_images", "dataset")),
 }
 
