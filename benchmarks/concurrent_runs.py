@@ -1,25 +1,28 @@
 """How many runs at a time, with how many threads each, train the most images an hour.
 
     python benchmarks/concurrent_runs.py                            all cores: few runs or many?
-    python benchmarks/concurrent_runs.py --device cuda --arrangements 1x1 2x1 4x1 8x1
+    python benchmarks/concurrent_runs.py --device cuda --arrangements 1x1 2x1 4x1 8x1 2s 4s
 
 An arrangement RUNSxTHREADS is that many processes which train at the same time, each a run of its
-own. Arrangements take turns, so that all meet the same machine. What counts is the sum of their
-images a second: `cpu_threads` (an option of a study) and `runs_per_gpu` rest on it. On a GPU,
-NVIDIA's MPS lets processes compute truly at once: start it (nvidia-cuda-mps-control -d), run this
-again, and see what it gains. Prints a table and writes concurrent_runs-DEVICE-VERSION.csv to
---out.
+own; RUNSs is one process with that many runs, each on a CUDA stream of its own. Arrangements take
+turns, so that all meet the same machine. What counts is the sum of their images a second:
+`cpu_threads` (an option of a study) and `runs_per_gpu` rest on it. On a GPU, NVIDIA's MPS lets
+processes compute truly at once: start it (nvidia-cuda-mps-control -d), run this again, and see
+what it gains. Prints a table and writes concurrent_runs-DEVICE-VERSION.csv to --out.
 """
 
 import argparse
 import itertools
 import multiprocessing
 import os
+import re
 import statistics
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import torch
 
 # First, since they put the project's package on the path.
 from speed_tables import command_line, device_slug, prepared, write_rows  # isort: skip
@@ -31,7 +34,7 @@ from normres.errors import run_command
 from normres.images import open_images
 
 COLUMNS = (
-    "model", "norm", "precision", "batch_size", "runs", "threads", "mps", "repeats",
+    "model", "norm", "precision", "batch_size", "runs", "threads", "streams", "mps", "repeats",
     "images_per_second", "low", "high", "ratio",
     "device_name", "torch", "cpu_capability", "cuda_graphs",
 )  # fmt: skip
@@ -55,70 +58,107 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__, norms=["batch"])
     cores = os.cpu_count()
     default = [f"{runs}x{cores // runs}" for runs in range(1, cores + 1) if cores % runs == 0]
-    parser.add_argument("--arrangements", nargs="+", default=default, metavar="RUNSxTHREADS")
+    parser.add_argument("--arrangements", nargs="+", default=default, metavar="RUNSxTHREADS|RUNSs")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    try:
+        arrangements = [read_arrangement(text) for text in arguments.arrangements]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"--arrangements {error}")
+    arguments.arrangements = arrangements
+    return arguments
 
 
-def work(connection, cell: tuple, threads: int, data: Path, device: str) -> None:
-    """A run that trains for a number of seconds whenever it is told to."""
+def read_arrangement(text: str) -> tuple[int, int, bool]:
+    """Runs, CPU threads of each, and whether they share a process; raises argparse's error."""
+    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*)|(s))", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: neither RUNSxTHREADS, as 4x1, nor as 4s")
+    return int(match[1]), int(match[2] or 1), bool(match[3])
+
+
+def work(connection, cell: tuple, threads: int, data: Path, device: str, runs: int) -> None:
+    """Some runs that train for a number of seconds whenever they are told to."""
     specification = specify(cell, threads, device)
     computation = choose_computation(specification, device)
-    loop = OurLoop(specification, open_images(data), computation)
-    loop.train(3)
+    torch._dynamo.config.recompile_limit = max(8, runs)
+    on_cuda = device == "cuda"
+    streams = [torch.cuda.Stream() if on_cuda and runs > 1 else None for _ in range(runs)]
+    loops = []
+    for stream in streams:
+        with torch.cuda.stream(stream):  # of None: the usual one
+            loops.append(OurLoop(specification, open_images(data), computation))
+            loops[-1].train(3)
     connection.send(describe(computation))
     while seconds := connection.recv():
         steps, started = 0, time.perf_counter()
         while time.perf_counter() - started < seconds:
-            loop.train(2)
-            steps += 2
+            losses = []
+            for loop, stream in zip(loops, streams, strict=True):
+                with torch.cuda.stream(stream):
+                    losses.append(loop.launch(2))
+            steps += 2 * runs
+            for loss in losses:
+                float(loss)
         connection.send(steps * BATCH / (time.perf_counter() - started))
 
 
 def compare(
     cell: tuple, data: Path, device: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row an arrangement, for one network, norm and precision."""
+    """A row an arrangement, for one network, norm and precision.
+
+    A process has a part in every arrangement that has its number of runs and threads.
+    """
     os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
     context = multiprocessing.get_context("spawn")
-    teams: dict[str, list] = {}
+    members: dict[tuple[int, int], list] = {}
     with ExitStack() as stack:
-        for arrangement in options.arrangements:
-            runs, threads = map(int, arrangement.split("x"))
-            team = teams[arrangement] = []
-            for _ in range(runs):
+        teams = []
+        for runs, threads, together in options.arrangements:
+            alike = members.setdefault((threads, runs if together else 1), [])
+            wanted = 1 if together else runs
+            while len(alike) < wanted:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=work, args=(theirs, cell, threads, data, device))
+                arguments = (theirs, cell, threads, data, device, runs if together else 1)
+                process = context.Process(target=work, args=arguments)
                 process.start()
                 theirs.close()
-                team.append(ours)
+                alike.append(ours)
                 stack.callback(process.join)
                 stack.callback(ours.send, 0)
-        facts, *_ = [member.recv() for team in teams.values() for member in team]
-        rates = {arrangement: [] for arrangement in teams}
+            teams.append(alike[:wanted])
+        facts, *_ = [member.recv() for alike in members.values() for member in alike]
+        rates: list[list[float]] = [[] for _ in teams]
         for _ in range(options.repeats):
-            for arrangement, team in teams.items():
+            for rate, team in zip(rates, teams, strict=True):
                 for member in team:
                     member.send(options.seconds)
-                rates[arrangement].append(sum(member.recv() for member in team))
-    return [describe_row(cell, name, rates, facts) for name in teams]
+                rate.append(sum(member.recv() for member in team))
+    return [
+        describe_row(cell, arrangement, rate, rates[0], facts)
+        for arrangement, rate in zip(options.arrangements, rates, strict=True)
+    ]
 
 
-def describe_row(cell: tuple, arrangement: str, rates: dict, facts: dict) -> dict[str, Any]:
+def describe_row(
+    cell: tuple, arrangement: tuple, rates: list[float], first: list[float], facts: dict
+) -> dict[str, Any]:
     """A row of the table, printed; `ratio` is to the first arrangement."""
     precision, model, norm = cell
-    runs, threads = map(int, arrangement.split("x"))
-    first = next(iter(rates.values()))
-    low, middle, high = statistics.quantiles(rates[arrangement], n=4, method="inclusive")
-    ratio = statistics.median(a / b for a, b in zip(rates[arrangement], first, strict=True))
+    runs, threads, together = arrangement
+    low, middle, high = statistics.quantiles(rates, n=4, method="inclusive")
+    ratio = statistics.median(a / b for a, b in zip(rates, first, strict=True))
+    how = "on streams of one process" if together else f"x {threads} threads"
     print(
-        f"{precision:8} {model:8} {norm:6} {runs} runs x {threads} threads: {middle:7.0f} "
-        f"[{low:.0f}, {high:.0f}] images/s together, {ratio:.2f} of {next(iter(rates))}",
+        f"{precision:8} {model:8} {norm:6} {runs} runs {how}: {middle:7.0f} "
+        f"[{low:.0f}, {high:.0f}] images/s together, {ratio:.2f} of the first",
         flush=True,
     )
     row = {"model": model, "norm": norm, "precision": precision, "batch_size": BATCH}
-    row |= {"runs": runs, "threads": threads, "mps": uses_mps(), "repeats": len(first)}
+    row |= {"runs": runs, "threads": threads, "streams": together}
+    row |= {"mps": uses_mps(), "repeats": len(first)}
     row |= {"images_per_second": middle, "low": low, "high": high, "ratio": ratio}
     return row | {column: facts[column] for column in COLUMNS if column in facts}
 

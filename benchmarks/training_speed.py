@@ -112,11 +112,15 @@ class OurLoop:
         self.batches = itertools.cycle(order[: len(order) // BATCH * BATCH].split(BATCH))
         self.run.working.module.train()
 
-    def train(self, steps: int) -> float:
-        """Do some steps; returns the last loss."""
+    def launch(self, steps: int) -> torch.Tensor:
+        """Do some steps, without waiting for a device; returns the last loss."""
         for positions in itertools.islice(self.batches, steps):
             loss = self.run.step(positions)
-        return float(loss)
+        return loss
+
+    def train(self, steps: int) -> float:
+        """Do some steps; returns the last loss."""
+        return float(self.launch(steps))
 
 
 def batched(cells: Iterable[tuple], size: int) -> Iterator[tuple]:
