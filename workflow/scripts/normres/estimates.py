@@ -18,6 +18,7 @@ REFERENCE = {
     "cpu": {"convnet": 1.5, "vgg11": 10.0, "resnet": 9.0, "plainnet": 9.0},
     "cuda": {"convnet": 0.005, "vgg11": 0.0145, "resnet": 0.0185, "plainnet": 0.0185},
 }
+FLOAT32 = {"cpu": 1.8, "cuda": 5.0}  # times as long as bfloat16, about
 REFERENCE_MACHINE = {
     "cpu": "two threads of an AMD EPYC in bfloat16",
     "cuda": "an H100 in bfloat16",
@@ -66,6 +67,8 @@ class Estimates:
         if per_thousand is None:
             reference = REFERENCE[self.device]
             per_thousand = self.slower * reference.get(run.model, max(reference.values()))
+            if run.specification["precision"] == "float32":
+                per_thousand *= FLOAT32[self.device]
         images = run.specification["train_images"] or self.sizes[study]
         trained = per_thousand * images / 1000 * run.specification["epochs"]
         return OVERHEAD_SECONDS[self.device] + trained
