@@ -192,13 +192,14 @@ def measure(
     """A row of the table for each cell: both loops in turns, and the machine's bound."""
     rates = []
     with ExitStack() as stack:
-        teams = []
+        teams, facts = [], []
         for cell in cells:
-            team = [Worker(kind, cell, data, device, options) for kind in ("ours", "plain")]
-            teams.append(team)
-            for worker in team:
+            teams.append([Worker(kind, cell, data, device, options) for kind in ("ours", "plain")])
+            for worker in teams[-1]:
                 stack.callback(worker.end)
-        facts = [next(worker.wait() for worker in team) for team in teams]
+        for ours, plain in teams:
+            facts.append(ours.wait())
+            plain.wait()
         for _ in range(options.repeats):
             rates.append([[worker.turn() for worker in team] for team in teams])
     return [
@@ -242,10 +243,14 @@ def bound(cell: tuple, data: Path, device: str, threads: int) -> tuple[float, fl
     computation = choose_computation(specification, device)
     network = TrainingRun(specification, open_images(data), computation).network
     inputs: dict[nn.Module, torch.Size] = {}
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(lambda m, given, _: inputs.update({m: given[0].shape}))
+    hooks = [
+        module.register_forward_hook(lambda m, given, _: inputs.update({m: given[0].shape}))
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
     network.eval()(torch.zeros(BATCH, 3, 32, 32, device=device))
+    for hook in hooks:
+        hook.remove()
     first = next(iter(inputs))
     dtype = torch.bfloat16 if computation.precision == "bfloat16" else torch.float32
     seconds = 0.0
