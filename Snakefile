@@ -62,12 +62,14 @@ rule all:
 
 rule figures:
     input:
+        pipeline.all_lists,
         pipeline.all_figures,
     localrule: True
 
 
 rule report:
     input:
+        pipeline.all_lists,
         pipeline.all_reports,
     localrule: True
 
@@ -80,12 +82,14 @@ rule data:
 
 rule tensorboard:
     input:
+        pipeline.all_lists,
         expand("results/{study}/tensorboard", study=pipeline.studies),
     localrule: True
 
 
 rule crate:
     input:
+        pipeline.all_lists,
         expand("results/{study}/crate.zip", study=pipeline.studies),
     localrule: True
 

@@ -55,8 +55,11 @@ def browser() -> Iterator[Any]:
 
 
 def small_run(model="convnet", norm="none", seed=0, epochs=2, **options):
-    """A run of a second or two; its 58 images in batches of 16 leave a last batch of 10."""
-    return resolve(model, norm, seed, epochs, {**SMALL, **options})
+    """A run of a second or two; its 58 images in batches of 16 leave a last batch of 10.
+
+    Not compiled, which some processors would do by default: it takes longer than the run.
+    """
+    return resolve(model, norm, seed, epochs, {"compile": False, **SMALL, **options})
 
 
 def read_history(folder):

@@ -14,14 +14,16 @@ from normres.devices import (
     wants_compilation,
 )
 from normres.environment import EXACT, describe
+from normres.options import option_schemas
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "group", "layer", "instance"])
 def test_the_layout_follows_the_norm_and_the_device(norm):
     grouped = norm in ("group", "layer", "instance")
     expected = torch.contiguous_format if grouped else torch.channels_last
-    assert memory_format(norm, "cpu") == expected
-    assert memory_format(norm, "cuda") == torch.channels_last
+    assert memory_format(norm, "cpu", compiled=False) == expected
+    assert memory_format(norm, "cpu", compiled=True) == torch.channels_last
+    assert memory_format(norm, "cuda", compiled=False) == torch.channels_last
     assert choose_computation(small_run("convnet", norm), "cpu").memory_format == expected
 
 
@@ -31,14 +33,31 @@ def test_neither_epochs_nor_seed_change_how_a_network_is_computed():
 
 
 def test_what_is_compiled(monkeypatch):
-    """auto is the table's choice: not on a CPU, where it was measured to gain nothing."""
+    """auto is the table's choice; in float32 nothing was measured to gain much on a CPU."""
     auto, yes, no = (small_run(compile=value) for value in ("auto", True, False))
-    assert small_run()["compile"] == "auto"
-    assert [wants_compilation(s, "cpu") for s in (auto, yes, no)] == [False, True, False]
-    assert [wants_compilation(s, "cuda") for s in (auto, yes, no)] == [True, True, False]
+    assert option_schemas()["compile"]["default"] == "auto"
+    for precision in ("float32", "bfloat16"):
+        wanted = [wants_compilation(s, "cpu", precision) for s in (auto, yes, no)]
+        assert wanted == [False, True, False]  # ConvNet without norm
+        wanted = [wants_compilation(s, "cuda", precision) for s in (auto, yes, no)]
+        assert wanted == [True, True, False]
     assert not choose_computation(auto, "cpu").compiled
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "kept")
     assert choose_computation(yes, "cpu").compiled == can_compile("cpu")
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_what_a_processor_with_amx_compiles(monkeypatch, amx):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx, "avx512_bf16": 1})
+    compiled = {
+        (model, norm)
+        for model in ("convnet", "vgg11", "resnet")
+        for norm in ("none", "batch", "group", "layer")
+        if wants_compilation(small_run(model, norm, compile="auto"), "cpu", "bfloat16")
+    }
+    with_norm = {(model, norm) for model in ("convnet", "resnet") for norm in ("batch", "group")}
+    assert compiled == (with_norm | {("resnet", "none")} if amx else set())
+    assert not wants_compilation(small_run("resnet", compile="auto"), "cpu", "float32")
 
 
 def test_compiled_code_is_shared_by_runs_alike(monkeypatch, tmp_path):

@@ -365,3 +365,12 @@ def test_the_claims_of_the_documentation_are_checked(project):
     for run in ("convnet/none/seed0", "resnet/batch/seed1"):
         log = project.results("mine") / "logs" / f"{run}.log"
         assert "already trained" in log.read_text()
+
+
+@pytest.mark.parametrize("target", ["figures", "report", "tensorboard", "crate"])
+def test_a_changed_study_is_noticed_by_every_target_when_records_are_lost(project, target):
+    """Snakemake does not miss an input of a file that is there, so targets ask for it."""
+    shutil.rmtree(project.folder / ".snakemake")
+    project.configure(tiny={**TINY, "seeds": [0]})
+    planned = project.planned(target)
+    assert (planned["mark_definition"], planned["resolve_study"]) == (1, 1)

@@ -171,7 +171,7 @@ def train_into(
         lease_gpu(arguments.runs_per_gpu, waiting("every GPU has its runs", stop))
     device = choose_device(arguments.device, arguments.gpus)
     computation = choose_computation(specification, device)
-    if wants_compilation(specification, device) and not computation.compiled:
+    if wants_compilation(specification, device, computation.precision) and not computation.compiled:
         print("not compiled: there is no C++ compiler (or, on CUDA, no Triton)")
     run = TrainingRun(specification, images, computation)
     check_last_batch(len(run.sets["train"]), specification)

@@ -15,14 +15,21 @@ from normres.errors import DeviceError, InputError
 
 # How a network is computed follows from its norm and the device, by measurement (the table is in
 # docs/performance.md; benchmarks/training_speed.py --choices makes it again). On a CPU,
-# channels_last but for norms over groups of channels, for which PyTorch has no fast kernel in that
-# layout: ConvNet with group norm in bfloat16 trained at 662 images/s in channels_last and 2064
-# contiguous, without norm at 2649 and 2496 (median of 5 turns; two cores of an AMD EPYC with
-# AVX512-BF16, torch 2.14.1). Nothing is compiled there: little gained, and in two of nine cases.
+# channels_last but for norms over groups of channels that are not compiled, for which PyTorch has
+# no fast kernel in that layout: ConvNet with group norm in bfloat16 trained at 662 images/s in
+# channels_last and 2064 contiguous, without norm at 2649 and 2496 (median of 5 turns; two cores of
+# an AMD EPYC with AVX512-BF16, torch 2.14.1).
+CONTIGUOUS_NORMS = {"group", "layer", "instance"}
+# Compiled code was never more than a few percent ahead there. Where a processor has AMX, bfloat16
+# convolutions are so fast that what lies between them is worth fusing: 1.05 to 1.37 times as fast
+# as the eager layout that is best (two cores of an Intel Xeon, torch 2.14.1); VGG11, and ConvNet
+# without norm, were not faster.
+COMPILED_WITH_AMX = {
+    *(("convnet", norm) for norm in ("batch", "group")),
+    *((network, norm) for network in ("resnet", "plainnet") for norm in ("none", "batch", "group")),
+}
 # On CUDA compiled steps were 1.1 to 2.5 times as fast as graphs of PyTorch's own kernels, in either
-# layout (one H100, torch 2.11.0).
-CONTIGUOUS_NORMS = {"cpu": {"group", "layer", "instance"}, "cuda": set()}
-COMPILED = {"cpu": False, "cuda": True}
+# layout (one H100, torch 2.11.0): all are compiled, in channels_last.
 
 
 @dataclass(frozen=True)
@@ -94,28 +101,37 @@ def choose_computation(specification: Mapping[str, Any], device: str) -> Computa
     precision = specification["precision"]
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16_units(device) else "float32"
-    compiled = wants_compilation(specification, device) and can_compile(device)
+    compiled = wants_compilation(specification, device, precision) and can_compile(device)
     if compiled:
         share_compiled_code(specification["cpu_threads"])
     return Computation(
         device=torch.device(device),
         precision=precision,
-        memory_format=memory_format(specification["norm"], device),
+        memory_format=memory_format(specification["norm"], device, compiled),
         compiled=compiled,
         graphed=device == "cuda",
     )
 
 
-def memory_format(norm: str, device: str) -> torch.memory_format:
+def memory_format(norm: str, device: str, compiled: bool) -> torch.memory_format:
     """The layout of images and weights in memory, from the table above."""
-    contiguous = norm in CONTIGUOUS_NORMS[device]
+    contiguous = device == "cpu" and not compiled and norm in CONTIGUOUS_NORMS
     return torch.contiguous_format if contiguous else torch.channels_last
 
 
-def wants_compilation(specification: Mapping[str, Any], device: str) -> bool:
+def wants_compilation(specification: Mapping[str, Any], device: str, precision: str) -> bool:
     """Whether the network shall be compiled: what the specification says, or the table above."""
-    wanted = specification["compile"]
-    return COMPILED[device] if wanted == "auto" else wanted
+    if specification["compile"] != "auto":
+        return specification["compile"]
+    if device == "cuda":
+        return True
+    cell = (specification["model"], specification["norm"])
+    return precision == "bfloat16" and has_amx() and cell in COMPILED_WITH_AMX
+
+
+def has_amx() -> bool:
+    """Whether this processor multiplies matrices in bfloat16 by units of their own (AMX)."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def share_compiled_code(threads: int) -> None:
@@ -124,7 +140,8 @@ def share_compiled_code(threads: int) -> None:
     The first run pays for it. Code is apart by what it is made for: the number of threads stands in
     it, and a folder may outlive a change of processor or of PyTorch. A variable that is set stays.
     """
-    made_for = f"{torch.__version__}-{torch.backends.cpu.get_cpu_capability()}-{threads}"
+    processor = torch.backends.cpu.get_cpu_capability() + "-AMX" * has_amx()
+    made_for = f"{torch.__version__}-{processor}-{threads}"
     folder = Path(tempfile.gettempdir()) / f"normres-compiled-{os.getuid()}" / made_for
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 

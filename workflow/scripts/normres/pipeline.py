@@ -383,9 +383,19 @@ class Pipeline:
             files += self._lost_files(study)
             files += [*self._results(study), f"{folder}/verdict.txt"]
             files += [f"{folder}/tensorboard"] * self.config.tensorboard
-            files.append(self.definition_file(study.name))
-            files += [self.list_file(kind, study.name) for kind in self._lists[study.name]]
-        return files
+        return files + self.all_lists(wildcards)
+
+    def all_lists(self, wildcards) -> list[str]:
+        """The files whose names tell every selected study from what it was before.
+
+        Snakemake does not miss an input of a file that is there: a target that does not ask for
+        these believes an old study where Snakemake's records of it are lost.
+        """
+        return [
+            path
+            for name, lists in self._lists.items()
+            for path in (self.definition_file(name), *(self.list_file(k, name) for k in lists))
+        ]
 
     def _results(self, study: Study) -> list[str]:
         """The tables, figures and report of a study."""
