@@ -57,17 +57,16 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__, norms=["batch"])
     cores = os.cpu_count()
-    default = [f"{runs}x{cores // runs}" for runs in range(1, cores + 1) if cores % runs == 0]
-    parser.add_argument("--arrangements", nargs="+", default=default, metavar="RUNSxTHREADS|RUNSs")
+    parser.add_argument(
+        "--arrangements",
+        nargs="+",
+        type=read_arrangement,
+        default=[(n, cores // n, False) for n in range(1, cores + 1) if cores % n == 0],
+        metavar="RUNSxTHREADS|RUNSs",
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
-    arguments = parser.parse_args(argv)
-    try:
-        arrangements = [read_arrangement(text) for text in arguments.arrangements]
-    except argparse.ArgumentTypeError as error:
-        parser.error(f"--arrangements {error}")
-    arguments.arrangements = arrangements
-    return arguments
+    return parser.parse_args(argv)
 
 
 def read_arrangement(text: str) -> tuple[int, int, bool]:

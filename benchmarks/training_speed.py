@@ -150,9 +150,9 @@ def work(connection: Connection, kind: str, cell: tuple, data: Path, device: str
         facts = describe(computation)
     loop.train(3)
     connection.send(facts)
-    steps = 3
+    steps = 0
     while connection.recv() == "train":
-        if steps == 3:  # not sooner: others may be busy getting ready
+        if not steps:  # not sooner: others may be busy getting ready
             steps = max(2, round(options.seconds * timed(loop, 3) / BATCH))
         connection.send(timed(loop, steps))
 

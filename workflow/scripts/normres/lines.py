@@ -167,17 +167,11 @@ def end_labels(
     for line, look in looks.items():
         own = rows[(rows["line"] == line) & rows["mean"].notna()].sort_values("x")
         if len(own):
-            ringed = own[own["ring"]] if "ring" in own else own.head(0)
-            row, at = (ringed.iloc[0], f"{ringed['x'].iloc[0]:g}: ") if len(ringed) else (None, "")
             last = own.iloc[-1]
-            text = figures.end_text(
-                line,
-                last if row is None else row,
-                "mean",
-                count=count,
-                form=f"{{:.{digits}f}}",
-                at=at,
-            )
+            ringed = own[own["ring"]] if "ring" in own else own.head(0)
+            row, at = (ringed.iloc[0], f"{ringed['x'].iloc[0]:g}: ") if len(ringed) else (last, "")
+            form = f"{{:.{digits}f}}"
+            text = figures.end_text(line, row, "mean", count=count, form=form, at=at)
             ends[line] = (float(placed(own["x"], x).iloc[-1]), last["mean"], text, look)
     return ends
 
