@@ -22,7 +22,7 @@ from normres.figures import MODEL_COLOURS, NORM_COLOURS, Look, luminance, spread
 from normres.files import seal
 from normres.findings import extreme_words
 from normres.gallery import ENTRIES, EVERY_FIGURE_READS, FORMATS, Entry
-from normres.tables import configurations, read_cells, read_study, read_table
+from normres.tables import configurations, norm_title, read_cells, read_study, read_table
 
 CURVES = {
     "test_accuracy": ("test_accuracy", 100),
@@ -143,8 +143,33 @@ def test_nothing_timed_leaves_an_empty_figure_that_says_why(tmp_path, monkeypatc
     monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
     untimed = {"resnet/none": "a GPU was promised"}
     files = synthetic.aggregate(synthetic.write_study(tmp_path, "single", untimed=untimed))
-    text = plot("training_loss_by_time", files).with_name("training_loss_by_time.svg").read_text()
-    assert "Not timed: resnet/none (a GPU was promised)" in text
+    for name in ("training_loss_by_time", "accuracy_by_time"):
+        prefix = plot(name, files)
+        text = prefix.with_name(f"{name}.svg").read_text()
+        assert "Not timed: resnet/none (a GPU was promised)" in text
+        assert ">not timed<" in text and "no complete run" not in text
+        assert not prefix.with_name(f"{name}.txt").read_text().strip()  # nothing was found out
+
+
+def test_without_times_the_fronts_are_of_what_is_known_and_all_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
+    pairs = [
+        (model, norm)
+        for model in ("convnet", "vgg11", "resnet")
+        for norm in ("none", "batch", "group")
+    ]
+    untimed = {f"{model}/{norm}": "a GPU was promised" for model, norm in pairs}
+    some = {name: why for name, why in untimed.items() if not name.startswith("convnet")}
+    for case, left in (("none", untimed), ("some", some)):
+        files = synthetic.aggregate(
+            synthetic.write_study(tmp_path / case, "quickstart", untimed=left)
+        )
+        prefix = plot("pareto", files)
+        text = prefix.with_name("pareto.svg").read_text()
+        assert ("training time" in text) == (case == "some")
+        for model, norm in pairs:
+            assert f">{model}, {norm_title(norm)}: " in text, (case, model, norm)
+        assert text.count("(a GPU was promised)") == 1  # once for all that share the reason
 
 
 def test_final_accuracy_shows_means_seeds_and_reported_numbers(studies, plotted):

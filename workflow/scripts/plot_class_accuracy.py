@@ -87,7 +87,7 @@ def draw_panel(place: Axes, panel: Panel, drawn: pd.DataFrame, shown: list[str])
             place.plot(own["mean"], heights, look.marker, **style)
             legend = write_legend(place, legend, label, look)
     if not drawn["configuration"].isin(list(panel.lines)).any():
-        place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+        figures.say_empty(place)
 
 
 def write_legend(place: Axes, at: float, label: str, look: figures.Look) -> float:

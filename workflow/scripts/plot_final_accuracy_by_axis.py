@@ -203,7 +203,7 @@ def draw_panel(
         with showing(place, shared[name]):
             draw_line(place, own.assign(x=own["x"] + shift), look)
     if rows.loc[rows["series"] == "mean", "value"].isna().all():
-        place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+        figures.say_empty(place)
 
 
 def draw_line(place: Axes, rows: pd.DataFrame, look: Look) -> None:

@@ -6,6 +6,8 @@
         --out results/S/figures/pareto
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,6 +27,7 @@ COSTS = {  # column -> axis label, words
     "parameters_million": ("parameters (million, exact)", "parameters"),
     "training_seconds": ("training time (s, all epochs)", "training time"),
 }
+EXACT = ("macs_million", "parameters_million")
 MOST_LABELS = 16
 FRONT = "#999999"
 
@@ -40,12 +43,14 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         training_seconds_low=summary["seconds_per_epoch_low"] * study["epochs"],
         training_seconds_high=summary["seconds_per_epoch_high"] * study["epochs"],
     )
-    for cost in COSTS:
+    # A panel of times only where something was timed.
+    costs = [cost for cost in COSTS if cost in EXACT or drawn[cost].notna().any()]
+    for cost in costs:
         drawn[f"on_front_{cost}"] = on_front(drawn[cost], drawn["mean"])
     looks = rows.looks(drawn, study)
     labelled = drawn["mean"].notna()
     if labelled.sum() > MOST_LABELS:
-        labelled &= drawn[[f"on_front_{cost}" for cost in COSTS]].any(axis=1)
+        labelled &= drawn[[f"on_front_{cost}" for cost in costs]].any(axis=1)
     texts = [
         f"{configuration_label(row, study)}: {result_text(row)}" if named else ""
         for named, (_, row) in zip(labelled, drawn.iterrows(), strict=True)
@@ -59,7 +64,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     if labelled.sum() < drawn["mean"].notna().sum():
         notes.insert(1, "Named: what is on a front.")
     figure, grid = figures.page(
-        (1, len(COSTS)),
+        (1, len(costs)),
         (1.75, max(2.1, 0.15 * labelled.sum())),
         question="Which configurations give the most accuracy for their cost?",
         study=study,
@@ -70,20 +75,21 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         margin=0.3 + max(figures.text_width(text, figures.TEXT) for text in [*texts, ""]),
     )
     low, high = rows.limits(drawn[["mean", "low", "high"]].to_numpy(float))
-    for place, cost in zip(grid[0], COSTS, strict=True):
+    for place, cost in zip(grid[0], costs, strict=True):
         place.set_ylim(max(0, low), min(100, high))
         place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         draw_panel(place, drawn, cost, looks, study)
         if place is not grid[0, 0]:
             place.tick_params(labelleft=False)
     grid[0, 0].set_ylabel("test accuracy (%)")
+    edge = grid[0, -1].get_xlim()[1]  # where a label points to whose configuration has no time
     ends = [
-        ((row[cost], row["mean"], text, look), cells_of(row, study))
+        ((edge if pd.isna(row[cost]) else row[cost], row["mean"], text, look), cells_of(row, study))
         for (_, row), text, look in zip(drawn.iterrows(), texts, looks, strict=True)
-        if text and pd.notna(row[cost])
+        if text
     ]
     figures.label_ends(grid[0, -1], [e for e, _ in ends], shows=[cells for _, cells in ends])
-    return figure, drawn, describe(drawn, tables)
+    return figure, drawn, describe(drawn, costs, tables)
 
 
 def result_text(row: pd.Series) -> str:
@@ -139,21 +145,22 @@ def draw_panel(place: Axes, drawn: pd.DataFrame, cost: str, looks: list, study: 
                 place.hlines(row["mean"], *ends, color=look.colour, lw=1, alpha=0.8)
             place.plot(row[cost], row["mean"], look.marker, **style)
     if known["mean"].isna().all():
-        place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+        figures.say_empty(place)
 
 
-def describe(drawn: pd.DataFrame, tables: figures.Tables) -> str:
-    """What is on all fronts, else how many are on each."""
-    everywhere = drawn[drawn[[f"on_front_{cost}" for cost in COSTS]].all(axis=1)]
+def describe(drawn: pd.DataFrame, costs: Sequence[str], tables: figures.Tables) -> str:
+    """What is on the fronts of all `costs`, else how many are on each."""
+    everywhere = drawn[drawn[[f"on_front_{cost}" for cost in costs]].all(axis=1)]
+    every = "all three" if len(costs) == 3 else "both"
     if everywhere.empty:
-        counts = [f"{drawn[f'on_front_{c}'].sum()} by {words}" for c, (_, words) in COSTS.items()]
-        return f"On the front, by the means: {', '.join(counts)}; none on all three."
+        counts = [f"{drawn[f'on_front_{cost}'].sum()} by {COSTS[cost][1]}" for cost in costs]
+        return f"On the front, by the means: {', '.join(counts)}; none on {every}."
     named = [
         f"{configuration_label(row, tables.study)}, {estimate_words(row, 'mean', unit='%')}"
         for _, row in everywhere.head(4).iterrows()
     ]
     more = f" and {len(everywhere) - 4} more" if len(everywhere) > 4 else ""
-    return f"On all three fronts, by the means: {'; '.join(named)}{more}."
+    return f"On {every} fronts, by the means: {'; '.join(named)}{more}."
 
 
 def main(argv: list[str] | None = None) -> int | None:

@@ -31,6 +31,8 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
     if against == "time":
         note += f" {time_note(tables)}"
     figure, drawn = draw_curves(tables, QUANTITY, question, against, note)
+    if against == "time" and drawn.empty:
+        return figure, drawn, ""
     says = "Lowest mean training loss of the last epoch"
     finding = extreme_words(
         tables.summary, tables.study, "train_loss_mean", says, largest=False, unit="nats", digits=4

@@ -113,7 +113,9 @@ def draw_curves(
             place.set_title(panel.title, loc="left", size=figures.TEXT, weight="bold", pad=4)
         draw_panel(place, panel, drawn)
         if not drawn["configuration"].isin(list(panel.lines)).any():
-            place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+            of_panel = tables.summary["configuration"].isin(list(panel.lines))
+            trained = tables.summary.loc[of_panel, "n"].gt(0).any()
+            figures.say_empty(place, "not timed" if trained else "no complete run")
         if zoom is not None:
             draw_zoom(place, panel, zoom)
         labels = {n: (*ends[n], look) for n, (_, look) in panel.lines.items() if ends[n][2]}

@@ -429,6 +429,11 @@ def looks(study: Mapping[str, Any], by: str) -> dict[str, Look]:
     }
 
 
+def say_empty(axes: Axes, why: str = "no complete run") -> None:
+    """Say in the middle of an empty panel why nothing is there."""
+    axes.text(0.5, 0.5, why, ha="center", transform=axes.transAxes)
+
+
 def missing_note(tables: Tables) -> str:
     """Footnote that names the runs that are in no mean; empty where all are."""
     return absent_runs(tables.runs)

@@ -88,7 +88,7 @@ def line_figure(
         shared = {line: shared_cells(own[own["line"] == line], study) for line in looks}
         draw_lines(place, own, looks, x, shared)
         if own["mean"].isna().all():
-            place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+            figures.say_empty(place)
         labels = ends[panel]
         figures.label_ends(place, [*labels.values()], shows=[shared[line] for line in labels])
     return figure

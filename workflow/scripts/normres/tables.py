@@ -159,13 +159,22 @@ def timing_repeats(summary: pd.DataFrame) -> str:
 def untimed_configurations(
     summary: pd.DataFrame, study: Mapping[str, Any], *, shown: int = 4
 ) -> str:
-    """One line about the configurations without times: "Not timed: resnet/batch (why), ..."."""
+    """One line about the configurations without times, by reason.
+
+    As "Not timed: resnet/batch, vgg11/batch (why); resnet/none (another)".
+    """
     untimed = summary[~(summary["timing_repeats"] > 0)]
     names = _names(untimed, configuration_columns(study))
     reasons = untimed["untimed_reason"].astype(object).fillna("no row in timing.csv")
-    named = [f"{name} ({reason})" for name, reason in zip(names, reasons, strict=True)]
-    more = f" and {len(named) - shown} more" if len(named) > shown else ""
-    return f"Not timed: {', '.join(named[:shown])}{more}" if named else ""
+    alike: dict[str, list[str]] = {}
+    for name, reason in zip(names, reasons, strict=True):
+        alike.setdefault(reason, []).append(name)
+    parts = []
+    for reason, named in alike.items():
+        more = f" and {len(named) - shown} more" if len(named) > shown else ""
+        parts.append(f"{', '.join(named[:shown])}{more} ({reason})")
+    more = f"; and {len(parts) - shown} more reasons" if len(parts) > shown else ""
+    return f"Not timed: {'; '.join(parts[:shown])}{more}" if parts else ""
 
 
 def _names(table: pd.DataFrame, columns: list[str]) -> list[str]:
