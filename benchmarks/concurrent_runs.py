@@ -18,7 +18,9 @@ import os
 import re
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ import torch
 
 # First, since they put the project's package on the path.
 from speed_tables import command_line, device_slug, prepared, write_rows  # isort: skip
-from training_speed import BATCH, HUGE_PAGES, OurLoop, specify  # isort: skip
+from training_speed import BATCH, HUGE_PAGES, TOGETHER, OurLoop, batched, specify  # isort: skip
 
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
@@ -46,8 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     with prepared(arguments.data) as data:
         cells = itertools.product(arguments.precisions, arguments.models, arguments.norms)
-        for cell in cells:
-            rows += compare(cell, data, device, arguments)
+        # On a GPU getting ready takes long and little memory, so all do it side by side.
+        for group in batched(cells, 1 if device == "cpu" else TOGETHER):
+            rows += compare(group, data, device, arguments)
     name = f"concurrent_runs-{device_slug(rows[0]['device_name'])}-torch{rows[0]['torch']}.csv"
     write_rows(rows, COLUMNS, arguments.out / name)
     print(f"wrote {arguments.out / name}")
@@ -93,52 +96,65 @@ def work(connection, cell: tuple, threads: int, data: Path, device: str, runs: i
     while seconds := connection.recv():
         steps, started = 0, time.perf_counter()
         while time.perf_counter() - started < seconds:
-            losses = []
-            for loop, stream in zip(loops, streams, strict=True):
-                with torch.cuda.stream(stream):
-                    losses.append(loop.launch(2))
-            steps += 2 * runs
-            for loss in losses:
-                float(loss)
+            for _ in range(10 if on_cuda else 1):  # waiting more often would leave a GPU idle
+                for loop, stream in zip(loops, streams, strict=True):
+                    with torch.cuda.stream(stream):
+                        loop.launch(2)
+                steps += 2 * runs
+            if on_cuda:
+                torch.cuda.synchronize()
         connection.send(steps * BATCH / (time.perf_counter() - started))
 
 
 def compare(
-    cell: tuple, data: Path, device: str, options: argparse.Namespace
+    cells: Sequence[tuple], data: Path, device: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row an arrangement, for one network, norm and precision.
+    """A row an arrangement, for each network, norm and precision of `cells`."""
+    os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
+    with ExitStack() as stack:
+        started = [start(cell, data, device, options.arrangements, stack) for cell in cells]
+        facts = []
+        for members, _ in started:
+            fact, *_ = [member.recv() for member in members]
+            facts.append(fact)
+        rates = [[[] for _ in options.arrangements] for _ in cells]
+        for _ in range(options.repeats):
+            for (_, teams), of_cell in zip(started, rates, strict=True):
+                for team, of_team in zip(teams, of_cell, strict=True):
+                    for member in team:
+                        member.send(options.seconds)
+                    of_team.append(sum(member.recv() for member in team))
+    return [
+        describe_row(cell, arrangement, rate, of_cell[0], fact)
+        for cell, of_cell, fact in zip(cells, rates, facts, strict=True)
+        for arrangement, rate in zip(options.arrangements, of_cell, strict=True)
+    ]
+
+
+def start(
+    cell: tuple, data: Path, device: str, arrangements: Sequence[tuple], stack: ExitStack
+) -> tuple[list[Connection], list[list[Connection]]]:
+    """Start a cell's processes, which `stack` ends; returns all, and those of each arrangement.
 
     A process has a part in every arrangement that has its number of runs and threads.
     """
-    os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
     context = multiprocessing.get_context("spawn")
-    members: dict[tuple[int, int], list] = {}
-    with ExitStack() as stack:
-        teams = []
-        for runs, threads, together in options.arrangements:
-            alike = members.setdefault((threads, runs if together else 1), [])
-            wanted = 1 if together else runs
-            while len(alike) < wanted:
-                ours, theirs = context.Pipe()
-                arguments = (theirs, cell, threads, data, device, runs if together else 1)
-                process = context.Process(target=work, args=arguments)
-                process.start()
-                theirs.close()
-                alike.append(ours)
-                stack.callback(process.join)
-                stack.callback(ours.send, 0)
-            teams.append(alike[:wanted])
-        facts, *_ = [member.recv() for alike in members.values() for member in alike]
-        rates: list[list[float]] = [[] for _ in teams]
-        for _ in range(options.repeats):
-            for rate, team in zip(rates, teams, strict=True):
-                for member in team:
-                    member.send(options.seconds)
-                rate.append(sum(member.recv() for member in team))
-    return [
-        describe_row(cell, arrangement, rate, rates[0], facts)
-        for arrangement, rate in zip(options.arrangements, rates, strict=True)
-    ]
+    members: dict[tuple[int, int], list[Connection]] = {}
+    teams = []
+    for runs, threads, together in arrangements:
+        in_process, wanted = (runs, 1) if together else (1, runs)
+        alike = members.setdefault((threads, in_process), [])
+        while len(alike) < wanted:
+            ours, theirs = context.Pipe()
+            arguments = (theirs, cell, threads, data, device, in_process)
+            process = context.Process(target=work, args=arguments)
+            process.start()
+            theirs.close()
+            alike.append(ours)
+            stack.callback(process.join)
+            stack.callback(ours.send, 0)
+        teams.append(alike[:wanted])
+    return [member for alike in members.values() for member in alike], teams
 
 
 def describe_row(

@@ -9,7 +9,8 @@ one by the loop of plain_loop.py (in float32, PyTorch's default). Only one compu
 both meet the same machine, and each ratio is of two neighbours in time. The bound is what the
 machine needs for the convolutions and linear layers of the network alone, each by itself and in
 its fastest layout, with the optimiser's reads and writes at the speed of a copy: all else, norms,
-ReLU, pooling, the batch, would have to be free.
+ReLU, pooling, the batch, would have to be free. With --free-kernels a third process takes turns on
+a GPU, ours without what makes the same seed give the same bytes: what that costs.
 
 Prints a table and writes training_speed-DEVICE-PRECISION-VERSION.csv to --out: images/s as the
 median over the repeats with quartiles. With --choices, compares the ways in which a network can be
@@ -46,7 +47,7 @@ from normres.training import TrainingRun
 from plain_loop import PlainLoop
 
 BATCH = 128
-TOGETHER = 9  # networks that get ready side by side, on a GPU
+TOGETHER = 3  # networks that get ready side by side, on a GPU; nine took more than two minutes
 CALLS_A_GRAPH = 10  # of a layer on CUDA, so that starting the graph is nothing to them
 HUGE_PAGES = "glibc.malloc.hugetlb=1"  # as the pipeline sets them for its jobs
 COLUMNS = (
@@ -55,6 +56,7 @@ COLUMNS = (
     "plain_images_per_second", "plain_low", "plain_high",
     "ratio", "ratio_low", "ratio_high",
     "bound_images_per_second", "share_of_bound", "copy_gb_per_second",
+    "free_images_per_second", "free_low", "free_high", "ratio_to_free",
     "memory_format", "compiled", "cuda_graphs",
     "device_name", "torch", "cpu_capability", "instruction_sets",
 )  # fmt: skip
@@ -86,6 +88,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader")
     parser.add_argument("--repeats", type=int, default=10, help="turns of each process")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
+    parser.add_argument("--free-kernels", action="store_true", help="the cost of determinism, GPU")
     parser.add_argument("--choices", action="store_true", help="compare layouts and compilation")
     return parser.parse_args(argv)
 
@@ -146,6 +149,9 @@ def work(connection: Connection, kind: str, cell: tuple, data: Path, device: str
         loop = PlainLoop(specification, images, device, options.workers, drop_last=True)
     else:
         computation = choose_computation(specification, device)
+        if kind == "free":
+            torch.use_deterministic_algorithms(False)
+            torch.backends.cudnn.benchmark = True
         loop = OurLoop(specification, images, computation)
         facts = describe(computation)
     loop.train(3)
@@ -153,7 +159,9 @@ def work(connection: Connection, kind: str, cell: tuple, data: Path, device: str
     steps = 0
     while connection.recv() == "train":
         if not steps:  # not sooner: others may be busy getting ready
-            steps = max(2, round(options.seconds * timed(loop, 3) / BATCH))
+            # On a GPU a few steps are over before a DataLoader's workers have made new batches.
+            rate = timed(loop, 3 if device == "cpu" else 20)
+            steps = max(2, round(options.seconds * rate / BATCH))
         connection.send(timed(loop, steps))
 
 
@@ -164,7 +172,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         tunables = os.environ.get("GLIBC_TUNABLES")
-        if kind == "ours":
+        if kind != "plain":
             os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
         self.process = context.Process(target=work, args=(theirs, kind, *arguments))
         self.process.start()
@@ -189,41 +197,46 @@ class Worker:
 def measure(
     cells: Sequence[tuple], data: Path, device: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row of the table for each cell: both loops in turns, and the machine's bound."""
+    """A row of the table for each cell: its loops in turns, and the machine's bound."""
+    kinds = ["ours", "plain", *(["free"] if options.free_kernels and device == "cuda" else [])]
+    bounds = [bound(cell, data, device, options.threads) for cell in cells]
     rates = []
     with ExitStack() as stack:
         teams, facts = [], []
         for cell in cells:
-            teams.append([Worker(kind, cell, data, device, options) for kind in ("ours", "plain")])
+            teams.append([Worker(kind, cell, data, device, options) for kind in kinds])
             for worker in teams[-1]:
                 stack.callback(worker.end)
-        for ours, plain in teams:
-            facts.append(ours.wait())
-            plain.wait()
+        for team in teams:
+            ours, *_ = [worker.wait() for worker in team]
+            facts.append(ours)
         for _ in range(options.repeats):
             rates.append([[worker.turn() for worker in team] for team in teams])
     return [
-        make_row(cell, [turn[i] for turn in rates], facts[i], data, device, options)
+        make_row(cell, [turn[i] for turn in rates], facts[i], bounds[i], options)
         for i, cell in enumerate(cells)
     ]
 
 
 def make_row(
     cell: tuple,
-    pairs: Sequence[Sequence[float]],
+    turns: Sequence[Sequence[float]],
     facts: dict[str, Any],
-    data: Path,
-    device: str,
+    bounded: tuple[float, float],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """The row of a cell; `pairs`: images/s of ours and of the plain loop in each turn."""
+    """The row of a cell; `turns`: images/s of its loops in each turn; `bounded`: bound()'s."""
+    ours, plain, *free = zip(*turns, strict=True)
     precision, model, norm = cell
     row = {"model": model, "norm": norm, "precision": precision, "batch_size": BATCH}
     row |= {"threads": options.threads, "repeats": options.repeats}
-    row |= spread("images_per_second", "", [ours for ours, _ in pairs])
-    row |= spread("plain_images_per_second", "plain_", [plain for _, plain in pairs])
-    row |= spread("ratio", "ratio_", [ours / plain for ours, plain in pairs])
-    seconds, bandwidth = bound(cell, data, device, options.threads)
+    row |= spread("images_per_second", "", ours)
+    row |= spread("plain_images_per_second", "plain_", plain)
+    row |= spread("ratio", "ratio_", ratios(ours, plain))
+    for rates in free:
+        row |= spread("free_images_per_second", "free_", rates)
+        row["ratio_to_free"] = statistics.median(ratios(ours, rates))
+    seconds, bandwidth = bounded
     row["bound_images_per_second"] = BATCH / seconds
     row["share_of_bound"] = row["images_per_second"] * seconds / BATCH
     row["copy_gb_per_second"] = bandwidth / 1e9
@@ -231,7 +244,12 @@ def make_row(
     return row | {column: facts[column] for column in COLUMNS if column in facts}
 
 
-def spread(name: str, prefix: str, values: list[float]) -> dict[str, float]:
+def ratios(ours: Sequence[float], others: Sequence[float]) -> list[float]:
+    """How many times as fast ours was in each turn."""
+    return [a / b for a, b in zip(ours, others, strict=True)]
+
+
+def spread(name: str, prefix: str, values: Sequence[float]) -> dict[str, float]:
     """Median and quartiles."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return {name: middle, f"{prefix}low": low, f"{prefix}high": high}
@@ -381,7 +399,8 @@ def print_row(row: dict[str, Any], header: bool) -> None:
         f"plain {row['plain_images_per_second']:6.0f} "
         f"[{row['plain_low']:.0f}, {row['plain_high']:.0f}]  "
         f"ratio {row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]  "
-        f"{row['share_of_bound']:.0%} of the bound {row['bound_images_per_second']:.0f}",
+        f"{row['share_of_bound']:.0%} of the bound {row['bound_images_per_second']:.0f}"
+        + (f"  {row['ratio_to_free']:.2f} of free kernels" if "ratio_to_free" in row else ""),
         flush=True,
     )
 
