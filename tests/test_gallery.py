@@ -57,9 +57,9 @@ def test_a_studys_own_figures_come_with_its_tables_and_axes():
         (study,) = read_config({**config, "study": name}).studies
         own[name] = {*gallery.figures(study)} - {*always}
     assert own == {
-        "batch-size": {"batch_sizes", "final_accuracy_by_batch_size"},
-        "skip": {"gradient_norms", "first_gradient", "depths", "final_accuracy_by_depth"},
-        "learning-rate": {"learning_rates", "final_accuracy_by_learning_rate"},
+        "batch-size": {"batch_sizes"},
+        "skip": {"gradient_norms", "first_gradient", "depths"},
+        "learning-rate": {"learning_rates"},
         "affine-and-bias": {"equivalence", "calibration", "reliability"},
         "variance": {"variance"},
         "norm-cost": {"norm_cost"},

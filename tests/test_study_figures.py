@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import plot_gradient_norms
 import plot_learning_rates
 import synthetic
 from normres import figures
@@ -200,6 +201,26 @@ def test_findings_of_studies_name_what_the_tables_hold(drawn):
         "Farthest from right, of bins with 1 % of the images or more: resnet, batch norm, conv "
         "bias true, at a mean confidence of 60 %: accuracy 40.0 % [38.0 to 42.0], n = 3, below it"
     )
+
+
+def test_gradients_that_are_zero_are_marked_and_do_not_stretch_the_axis(drawn, monkeypatch):
+    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
+    path = drawn["gradient_norms"][1]
+    folder, table = path.parent, pd.read_csv(path)
+    zero = table["epoch"].eq(0) & table["convolution"].mod(2).eq(0)
+    table.loc[zero, "zeros"] = table.loc[zero, "n"]
+    table.loc[zero, [f"log10_gradient_{part}" for part in ("mean", "low", "high")]] = -44.9
+    write_table(table, path)
+    options = {name: folder / f"{name}.csv" for name in (*EVERY_FIGURE_READS, "gradients")}
+    options |= {"study": folder / "study.json", "out": folder / "again"}
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    plot_gradient_norms.main(["--against=convolution", *arguments])
+    shown = pd.read_csv(folder / "again.csv")
+    zeros = shown["epoch"].eq(0) & shown["convolution"].mod(2).eq(0)
+    assert zeros.any() and shown["mean"].isna().eq(zeros).all()
+    text = (folder / "again.svg").read_text()
+    assert "Crosses at the lower edge: 0 in all runs." in text and "\u221240" not in text
+    assert "Crosses" not in drawn["gradient_norms"][0].with_suffix(".svg").read_text()
 
 
 def test_numbers_beside_lines_have_their_interval_and_say_where_they_are_from(drawn, monkeypatch):

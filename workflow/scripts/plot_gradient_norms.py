@@ -44,6 +44,10 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
         when=drawn["epoch"].eq(0).map({True: START, False: END}),
         x=pd.to_numeric(drawn[against]),
     )
+    # A network that starts as its shortcuts has zeros at every other convolution, by construction:
+    # they are marked at the edge, or nothing else could be told apart.
+    drawn["zero"] = (against == "convolution") & drawn["n"].gt(0) & drawn["zeros"].eq(drawn["n"])
+    drawn.loc[drawn["zero"], list(PARTS)] = float("nan")
     drawn = drawn.sort_values(["when", "configuration"], ascending=[False, True], kind="stable")
     groups = drawn["group"].drop_duplicates().tolist()
     drawn["panel"] = (drawn["group"] + ", " + drawn["when"]).str.removeprefix(", ")
@@ -59,13 +63,18 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
         notes=[
             "Norm of the loss's gradient at a convolution's weights, on 32 training images: mean "
             "of log10 over seeds and its 95 % interval (Student's t), which may run out of the "
-            "panel; numbers: at the right end. A norm of 0 counts as the smallest float32, "
-            "1.4e-45. "
+            f"panel; numbers: at the right end. {explain_zeros(drawn)} "
             f"{figures.count_note(drawn['n'])}",
             figures.missing_note(tables),
         ],
     )
-    return figure, drawn.drop(columns=["x", "panel"]), describe(drawn, against)
+    return figure, drawn.drop(columns=["x", "panel", "zero"]), describe(drawn, against)
+
+
+def explain_zeros(drawn: pd.DataFrame) -> str:
+    """What became of norms of 0, which have no logarithm."""
+    marked = " Crosses at the lower edge: 0 in all runs." if drawn["zero"].any() else ""
+    return f"A norm of 0 counts as the smallest float32, 1.4e-45.{marked}"
 
 
 def chosen_rows(gradients: pd.DataFrame, against: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ Asked while Snakemake reads the Snakefile, so nothing here imports pandas or tor
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from normres.analyses import ANALYSES
 from normres.errors import InputError
 from normres.grid import Study
 from normres.options import SEED_OPTIONS
@@ -74,12 +75,16 @@ ENTRIES = {
 
 
 def figures(study: Study) -> dict[str, Entry]:
-    """The figures of a study, in the report's order."""
+    """The figures of a study, in the report's order.
+
+    An axis of numbers has one, unless an analysis that the study asks for draws that axis.
+    """
+    drawn = {axis for name in study.analyses if name in ANALYSES for axis in ANALYSES[name].axes}
     found = {name: entry for name, entry in ENTRIES.items() if entry.applies(study)}
     return found | {
         f"{AXIS_FIGURE}{axis}": Entry("plot_final_accuracy_by_axis", f"--axis {axis}")
         for axis, values in study.axes.items()
-        if axis not in SEED_OPTIONS
+        if axis not in (*SEED_OPTIONS, *drawn)
         and len(values) > 1
         and all(type(value) in (int, float) and value > 0 for value in values)
     }
@@ -99,6 +104,7 @@ def find(study: Study, name: str) -> Entry:
             raise InputError(f"figure {name!r} needs {ENTRIES[name].needs}; {there}")
         if name.startswith(AXIS_FIGURE):
             axis = name.removeprefix(AXIS_FIGURE)
-            raise InputError(f"figure {name!r} needs several positive numbers of {axis!r}; {there}")
+            needs = f"several positive numbers of {axis!r}, and no analysis that draws them"
+            raise InputError(f"figure {name!r} needs {needs}; {there}")
         raise InputError(f"no figure is called {name!r}; {there}")
     return known[name]

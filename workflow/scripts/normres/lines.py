@@ -46,7 +46,8 @@ def line_figure(
     """Draw `rows`: panel (its title), line, x, mean, low, high, n; a panel and line in their order.
 
     A column `ring` marks rows with a ring; the label of a line's end then has the ringed row's
-    number, not the last one's. What a line's rows share of their configurations' columns is what
+    number, not the last one's. A column `zero` marks rows whose mean has no logarithm: a cross at
+    the lower edge. What a line's rows share of their configurations' columns is what
     it shows (see parts.py). looks: of each line. columns: of panels; all in one row of up to 4 by
     default, where they fit. digits: of the number at a line's end. most: what y cannot exceed.
     """
@@ -197,6 +198,10 @@ def draw_lines(
             place.vlines(at, own["low"], own["high"], color=look.colour, lw=1.1, alpha=0.8)
             place.plot(at, own["mean"], color=look.colour, ls=look.dash, lw=1.2)
             place.plot(at, own["mean"], look.marker, ms=size, **style)
+            if "zero" in own:
+                edge = {"transform": place.get_xaxis_transform(), "clip_on": False}
+                zero = at[own["zero"]]
+                place.plot(zero, 0 * zero, "x", ms=2.5, mew=0.6, color=look.colour, **edge)
             if "ring" in own:
                 style = {"mfc": "none", "mec": figures.INK, "mew": 0.9, "zorder": 5}
                 place.plot(at[own["ring"]], own.loc[own["ring"], "mean"], "o", ms=8, **style)

@@ -152,6 +152,9 @@ class Display(logging.Handler):
         if reason == "stopped by SIGINT":
             self.console.print(Text(f"Stopped: {what}; its state is saved, the next call goes on"))
             return
+        if record.rule_name == "train" and reason.startswith("wrote "):  # ended while stopped
+            self.console.print(Text(f"Stopped: {what}; its result is kept, the next call takes it"))
+            return
         if self._is_tried_again(record.jobid):
             self.console.print(Text(f"Ended without a result, is tried again: {what}: {reason}"))
             return
