@@ -95,8 +95,8 @@ def draw(folder: Path, command: Any, name: str, *arguments: str) -> Path:
     return out.with_name(f"{name}.svg")
 
 
-def render(folder: Path, figures: list[Path] = ()) -> str:
-    """Write report.html in `folder`; return its text."""
+def render(folder: Path, figures: list[Path] = (), call: str | None = None) -> str:
+    """Write report.html in `folder`, as made by `call`; return its text."""
     options = table_options(
         folder, "runs", "summary", "comparisons", "complexity", "layers", "claims"
     )
@@ -106,6 +106,7 @@ def render(folder: Path, figures: list[Path] = ()) -> str:
             *("--study", str(folder / "study.json"), "--dataset", str(folder / "dataset.json")),
             *("--timing", str(folder / "timing.json")),
             *(*options, "--figures", *map(str, figures), "--out", str(report)),
+            *(("--call", call) if call else ()),
         ]
     )
     return report.read_text(encoding="utf-8")

@@ -96,6 +96,13 @@ def test_report_has_every_part(page: str) -> None:
         assert part in text.replace("\N{NO-BREAK SPACE}", " "), part
 
 
+def test_a_call_with_a_configuration_of_its_own_is_repeated_with_it(tmp_path: Path) -> None:
+    write_inputs(tmp_path, "quickstart", models=["resnet"], norms=["none"])
+    text = words(render(tmp_path, call="snakemake --cores all --configfile 'my <file>.yaml'"))
+    assert "--configfile 'my <file>.yaml' --config study=quickstart" in text
+    assert "make run STUDY" not in text
+
+
 def test_comparisons_are_findings_a_table_and_what_no_data_could_show(page: str) -> None:
     section = page[page.index('<h2 id="comparisons">') : page.index('<h2 id="claims">')]
     text = words("<body>" + section)

@@ -55,7 +55,7 @@ def test_every_part_has_its_numbers_with_n_and_interval(tmp_path: Path) -> None:
         r"\d\d\.\d\d to \d+\.\d\d %, n = 3\)\.",
         parts["Results"],
     )
-    assert re.search(r"The lowest mean is that of .*: .* % \(.*, n = \d\)", parts["Results"])
+    assert re.search(r"\. The lowest mean is that of .*: .* % \(.*, n = \d\)", parts["Results"])
     assert "Fewer than 3 runs: vgg11, no norm (n = 2)." in parts["Results"]
     assert parts["Comparisons"].count("The mean test accuracy of") == 3
     assert "after Holm's adjustment for 3" in parts["Comparisons"]
@@ -70,6 +70,25 @@ def test_every_part_has_its_numbers_with_n_and_interval(tmp_path: Path) -> None:
     )
     assert "One data set." in parts["Limits"] and "picked after the fact" in parts["Limits"]
     assert "Intervals cover the seed" in parts["Limits"]
+
+
+def test_accuracies_reported_elsewhere_lie_inside_or_outside(tmp_path: Path) -> None:
+    write_inputs(tmp_path, "quickstart", models=["resnet"], norms=["none"])
+    assert "reported elsewhere" not in told(tmp_path)["Results"]
+    limits = {"test_accuracy_new_run_low": "0.74", "test_accuracy_new_run_high": "0.8"}
+    summary = tmp_path / "summary.csv"
+    rewrite(
+        summary, reported_test_accuracy="0.7839", reported_test_accuracy_inside="True", **limits
+    )
+    assert told(tmp_path)["Results"].endswith(
+        "Of 1 accuracy reported elsewhere, of a single run each, 1 lies where one more of these "
+        "runs would with 95 %."
+    )
+    rewrite(summary, reported_test_accuracy="0.9", reported_test_accuracy_inside="False")
+    assert told(tmp_path)["Results"].endswith(
+        "0 lie where one more of these runs would with 95 %; outside: resnet, no norm (90.00 %, "
+        "one more run: 74.00 to 80.00 %)."
+    )
 
 
 def test_one_run_has_no_interval_and_is_no_comparison(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from normres.progress import attach_display
 from normres.workplace import Workplace
 
 pipeline = load_pipeline(config)
-pipeline.set_environment()
+pipeline.set_environment(workflow.overwrite_configfiles)
 pipeline.share_gpus(workflow)
 outlive_warnings(workflow)
 display = attach_display(workflow, pipeline)

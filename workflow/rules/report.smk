@@ -30,6 +30,7 @@ rule render_report:
         "--timing {input.timing:q} --claims {input.claims:q} "
         "--comparisons {input.comparisons:q} "
         "--dataset {input.dataset:q} --figures {input.figures:q} "
+        '--call "$NORMRES_CALL" '
         "--out {output:q} > {log:q} 2>&1"
 
 

@@ -72,6 +72,7 @@ ENVIRONMENT = {
     "platform": "platform",
     "git_commit": "git commit",
 }
+CALL = "snakemake --cores all"
 # What makes numbers or times of two runs incomparable where the study itself did not ask for it.
 COMPARABLE = ("device", "device_name", "precision", "compiled", "cpu_threads", "cpu_capability")
 COMPARABLE += ("torch", "numpy", "cuda", "python")
@@ -273,6 +274,8 @@ def main(argv: list[str] | None = None) -> None:
         uncounted=texts_by_network(complexity, "unsupported", study),
         memory_method=texts_by_network(complexity, "peak_training_method", study),
         layers=layer_tables(layers, study),
+        call=arguments.call,
+        by_make=arguments.call == CALL,
         settings=options,
         provenance=origin,
     )
@@ -300,6 +303,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=Path, required=True, help=what)
     parser.add_argument(
         "--figures", type=Path, nargs="*", default=[], help="SVG files, in the order to show them"
+    )
+    parser.add_argument(
+        "--call", default=CALL, metavar="COMMAND", help=f"made all this, but for the study [{CALL}]"
     )
     return parser.parse_args(argv)
 

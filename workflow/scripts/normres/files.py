@@ -87,6 +87,12 @@ def expand_home(path: str | Path) -> Path:
         raise InputError(f"{path}: there is no such home directory") from None
 
 
+def shown_path(path: str | Path) -> str:
+    """A path as a reader would give it: relative where it lies in the working directory."""
+    absolute, here = Path(path).absolute(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:

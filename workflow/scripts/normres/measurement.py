@@ -43,6 +43,7 @@ class Measurement:
         self.sizes = {STEP: size} | ({LAST_STEP: n % size} if n % size else {})
         self.sizes |= {f"latency_{images}": images for images in LATENCY_BATCHES}
         self.positions = {name: self._positions(size) for name, size in self.sizes.items()}
+        self.first_seconds: dict[str, float] = {}  # of each kind's first call
         self.calls: dict[str, int] = {}  # of each kind in a repeat
         self.meter, self.energy_source = find_meter(gpu_uuid(self.computation.device))
         self.peak_bytes: int | None = None
@@ -96,20 +97,24 @@ class Measurement:
             # Not captured: what a CUDA graph needs while it is replayed counts as free.
             self.run.step.eager(next(self.positions[STEP]))
         self.peak_bytes = self._read_peak()
-        self._seconds(STEP, 1)
-        for name in [name for name in self.sizes if name != STEP]:
+        for name in list(self.sizes):
             try:
-                self._seconds(name, 1)
+                self.first_seconds[name] = self._seconds(name, 1)
             except torch.OutOfMemoryError:
-                if name == LAST_STEP:
+                if name in (STEP, LAST_STEP):
                     raise
                 del self.sizes[name]  # a larger batch than it is trained with: no such latency
 
     def prepare(self) -> dict[str, Any]:
         """Fix how often a repeat calls what; say what the times rest on."""
+        made_code = self.computation.compiled or self.computation.graphed
         for name in self.sizes:
             least = LEAST_SECONDS.get(name, LEAST_LATENCY_SECONDS)
-            self.calls[name] = math.ceil(least / self._seconds(name, 1))
+            # A first call is slower than the next ones, but not ten times, unless it made code.
+            if self.first_seconds[name] > 10 * least and not made_code:
+                self.calls[name] = 1
+            else:
+                self.calls[name] = math.ceil(least / self._seconds(name, 1))
         return {
             "energy_source": self.energy_source,
             "environment": describe(self.computation),

@@ -8,7 +8,7 @@ parameters hold fingerprints of the code instead (see fingerprint.py).
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from normres.claims import study_claims
 from normres.config import Config, read_config
 from normres.counted import list_networks
 from normres.errors import InputError
-from normres.files import canonical, digest
+from normres.files import canonical, digest, shown_path
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
 from normres.timed import list_timed
@@ -114,13 +114,14 @@ class Pipeline:
         )
         return f"(?:{models})/(?:{norms})/(?:[a-z0-9_]+=[^/]+/)*seed(?:{seeds})"
 
-    def set_environment(self) -> None:
+    def set_environment(self, configfiles: Sequence[str | Path] = ()) -> None:
         """Prepare the environment that jobs inherit.
 
         They call `python -m command`: of the Python that runs Snakemake, also when its environment
         is not active, and from the scripts of this checkout, whatever the working directory.
         Settings that change no result reach them the same way: as parameters, they would make
-        Snakemake do everything again.
+        Snakemake do everything again. So does what the report says of how to repeat this call, with
+        the `configfiles` that it was given.
         """
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         os.environ["PYTHONPATH"] = str(fingerprint.SCRIPTS)
@@ -132,6 +133,8 @@ class Pipeline:
         os.environ["NORMRES_DEVICE"] = self.config.device
         os.environ["NORMRES_SAVE_EVERY"] = str(self.config.save_every)
         os.environ["NORMRES_STATE_BUDGET_GB"] = str(self.config.state_budget_gb)
+        call = ["snakemake", "--cores", "all", *["--configfile"] * bool(configfiles)]
+        os.environ["NORMRES_CALL"] = shlex.join([*call, *map(shown_path, configfiles)])
         os.environ["NORMRES_RUNS_PER_GPU"] = str(self.config.runs_per_gpu)
 
     def note_attempts(self, workflow) -> None:

@@ -36,6 +36,7 @@ def abstract(
     """
     return {
         "design": design(study, dataset, images, tables["runs"]),
+        "reported": reported(tables["summary"], study),
         "comparisons": compared(tables["comparisons"], study),
         "claims": claimed(claims),
         "costs": costs(tables["summary"], study),
@@ -113,6 +114,28 @@ def accuracy(row: pd.Series) -> dict[str, Any]:
     parts = {part: row[f"test_accuracy_{part}"] for part in PARTS}
     found = {part: number_text(100 * x, 2) for part, x in parts.items() if pd.notna(x)}
     return found | {"n": int(row["n"])}
+
+
+def reported(summary: pd.DataFrame, study: Mapping[str, Any]) -> str:
+    """How accuracies reported elsewhere, of single runs, lie to where one more run would."""
+    if "reported_test_accuracy_inside" not in summary:
+        return ""
+    rows = summary[summary["reported_test_accuracy_inside"].notna()]
+    if rows.empty:
+        return ""
+    outside = [
+        f"{configuration_label(row, study)} ({number_text(100 * row['reported_test_accuracy'], 2)} "
+        f"%, one more run: {number_text(100 * row['test_accuracy_new_run_low'], 2)} to "
+        f"{number_text(100 * row['test_accuracy_new_run_high'], 2)} %)"
+        for row in rows.to_dict("records")
+        if not row["reported_test_accuracy_inside"]
+    ]
+    inside = len(rows) - len(outside)
+    return (
+        f"Of {len(rows)} {'accuracy' if len(rows) == 1 else 'accuracies'} reported elsewhere, of a "
+        f"single run each, {inside} {'lies' if inside == 1 else 'lie'} where one more of these "
+        f"runs would with 95 %{'; outside: ' if outside else ''}{'; '.join(outside)}."
+    )
 
 
 def compared(comparisons: pd.DataFrame, study: Mapping[str, Any]) -> str:
