@@ -176,6 +176,21 @@ def test_a_dry_run_leaves_the_progress_of_runs_in_training(tmp_path, monkeypatch
     assert file.exists() == dryrun
 
 
+def test_a_run_that_ended_while_snakemake_was_stopped_is_not_called_failed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = []
+    display = Display(workflow(), pipeline(1))
+    monkeypatch.setattr(display.console, "print", lambda text: said.append(str(text)))
+    for last in ("wrote results/many/runs/convnet/none/seed0", "stopped by SIGINT"):
+        Path("train.log").write_text(f"epoch 5\n{last}\n")
+        failed = {"jobid": 1, "rule_name": "train", "rule_msg": "training it", "log": ["train.log"]}
+        display._explain_failure(SimpleNamespace(**failed))
+    assert said == [
+        "Stopped: train; its result is kept, the next call takes it",
+        "Stopped: train; its state is saved, the next call goes on",
+    ]
+
+
 @pytest.mark.slow
 def test_the_benchmark_of_large_studies(tmp_path):
     text = measured(tmp_path / "many.csv", "--seeds", "1")
