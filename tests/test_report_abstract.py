@@ -122,7 +122,7 @@ def test_many_comparisons_are_counted_and_told_in_short(tmp_path: Path) -> None:
     synthetic.compare(study, *declared)
     text = told(tmp_path)["Comparisons"]
     counts = re.match(
-        r"Of 9 declared comparisons, (\d) show a difference at 5 % after Holm's adjustment,? and "
+        r"Of 9 declared comparisons, (\d) shows? a difference at 5 % after Holm's adjustment,? and "
         r"(\d) do not: ",
         text,
     )

@@ -85,31 +85,9 @@ def draw_panel(place: Axes, panel: Panel, drawn: pd.DataFrame, shown: list[str])
         with showing(place, panel.cells[name]):
             place.hlines(heights, own["low"], own["high"], color=look.colour, lw=0.9)
             place.plot(own["mean"], heights, look.marker, **style)
-            legend = write_legend(place, legend, label, look)
+            legend = rows.write_legend(place, legend, label, look)
     if not drawn["configuration"].isin(list(panel.lines)).any():
         figures.say_empty(place)
-
-
-def write_legend(place: Axes, at: float, label: str, look: figures.Look) -> float:
-    """Write a mark and its name above the panel at `at` inches; return where the next begins."""
-    wide, high = place.get_position().width, place.get_position().height
-    width, height = place.figure.get_size_inches() * (wide, high)
-    wanted = 0.2 + figures.text_width(label, figures.SMALL)
-    if not label or at + wanted > width + 0.15:
-        return math.inf  # the note tells the order of the rest
-    y = 1 + 0.1 / height
-    style = {"transform": place.transAxes, "clip_on": False}
-    place.plot((at + 0.05) / width, y, look.marker, color=look.colour, ms=3.5, **style)
-    place.text(
-        (at + 0.12) / width,
-        y,
-        label,
-        size=figures.SMALL,
-        color=look.text_colour,
-        va="center_baseline",
-        **style,
-    )
-    return at + wanted
 
 
 def note(tables: figures.Tables, classes: int) -> str:

@@ -6,80 +6,116 @@
         --out results/S/figures/norm_cost
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from normres import figures, rows
 from normres.errors import run_command
+from normres.figures import Look
 from normres.parts import showing
 from normres.tables import norm_title
 
 PARTS = ("median", "low", "high")
-HEADER = "ms [95 % interval]"
+SHAPE = ["channels", "side", "batch_size"]
+ROW = 0.32  # inches: height of a shape
 
 
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows (in ms) and its finding."""
     drawn = tables.others["norm_cost"]
     drawn = drawn.assign(**{part: 1e3 * drawn[f"training_seconds_{part}"] for part in PARTS})
-    by = ["channels", "side", "batch_size", "layout"]
-    drawn = drawn.sort_values([*by, "median"], kind="stable").reset_index(drop=True)
-    shapes = [
-        f"{row['batch_size']} x {row['channels']} x {row['side']} x {row['side']}, "
-        f"{str(row['layout']).replace('_', ' ')}"
-        for _, row in drawn.iterrows()
-    ]
-    repeated = pd.Series(shapes).duplicated()
-    heads = ["" if again else f"{shape}: " for shape, again in zip(shapes, repeated, strict=True)]
+    drawn = drawn.sort_values(["layout", *SHAPE], kind="stable").reset_index(drop=True)
+    shapes = drawn[SHAPE].drop_duplicates().sort_values(SHAPE).apply(shape_text, axis=1).tolist()
+    layouts = drawn["layout"].drop_duplicates().tolist()
     devices = ", ".join(sorted(drawn["device_name"].dropna().astype(str).unique()))
-    # Of the study's cells only the norm: the batch here is that of the measurement.
-    cells = [{"norm": norm} for norm in drawn["norm"]]
-    figure, axes = rows.row_page(
-        [norm_title(norm) for norm in drawn["norm"]],
-        [result_text(row) for _, row in drawn.iterrows()],
-        HEADER,
+    figure, grid = figures.page(
+        (1, max(1, len(layouts))),
+        (max(2.3, legend_width(drawn["norm"].unique())), ROW * max(3, len(shapes))),
         question="What does each norm cost in time, by layer shape?",
         study=tables.study,
         notes=[
-            "Rows: images x channels x height x width and memory layout, the cheapest norm first. "
-            "Mark and line: median time of forward and backward and its 95 % interval, n "
-            f"repeats alone on the device ({devices})."
+            "Rows: images x channels x height x width of what is normalised. Mark and line: median "
+            "time of forward and backward and its 95 % interval, alone on the device "
+            f"({devices}); numbers are in norm_cost.csv. {figures.count_note(drawn['n'])}"
         ],
-        shows=cells,
-        heads=heads,
+        above=0.42,
+        below=0.42,
+        left=0.15 + max([figures.text_width(text, figures.TEXT) for text in shapes], default=0),
+        right=0.25,
     )
-    palette = figures.colours(tables.study["norms"], figures.NORM_COLOURS)
-    for height, (_, row) in enumerate(drawn.iterrows()):
-        colour = palette[row["norm"]]
-        with showing(axes, cells[height]):
-            rows.draw_interval(axes, height, row[list(PARTS)], colour, ms=4.5)
-    if drawn["median"].notna().any():
-        axes.set_xscale("log")
-        low, high = drawn["median"].min() / 1.5, drawn["median"].max() * 1.5
-        axes.set_xlim(low, high)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("time of forward and backward (ms)")
-    return figure, drawn, describe(drawn, shapes)
+    for index, (place, layout) in enumerate(zip(grid[0], layouts, strict=False)):
+        draw_panel(place, drawn[drawn["layout"] == layout], shapes, tables.study)
+        scale(place, drawn["median"])
+        place.set_yticks(range(len(shapes)), shapes if index == 0 else [])
+        place.set_xlabel("time of forward and backward (ms)")
+        title = str(layout).replace("_", " ")
+        place.set_title(title, loc="left", size=figures.TEXT, weight="bold", pad=15)
+    return figure, drawn, describe(drawn)
+
+
+def draw_panel(place: Axes, own: pd.DataFrame, shapes: list[str], study: dict) -> None:
+    """Draw a layout: shapes from small to large, the norms of a shape below each other."""
+    place.set_ylim(max(len(shapes), 1) - 0.5, -0.5)
+    place.grid(axis="y", visible=False)
+    for edge in range(1, len(shapes)):
+        place.axhline(edge - 0.5, color=figures.GRID, lw=0.5)
+    palette = figures.colours(study["norms"], figures.NORM_COLOURS)
+    norms = [norm for norm in study["norms"] if (own["norm"] == norm).any()]
+    legend = 0.0
+    for number, norm in enumerate(norms):
+        rows_of = own[own["norm"] == norm]
+        heights = rows_of.apply(shape_text, axis=1).map(shapes.index).astype(float)
+        heights += 0.7 * (number - (len(norms) - 1) / 2) / len(norms)
+        look = Look(palette[norm], "solid", figures.MARKERS[number % len(figures.MARKERS)])
+        style = {"color": look.colour, "ms": 3.5, "mec": "white", "mew": 0.3}
+        # Of the study's cells only the norm: the batch here is that of the measurement.
+        with showing(place, {"norm": norm}):
+            place.hlines(heights, rows_of["low"], rows_of["high"], color=look.colour, lw=1)
+            place.plot(rows_of["median"], heights, look.marker, **style)
+            legend = rows.write_legend(place, legend, norm_title(norm), look)
+
+
+def legend_width(norms: Sequence[str]) -> float:
+    """Inches that the names of all norms take above a panel."""
+    return sum(rows.legend_entry_width(norm_title(norm)) for norm in norms)
+
+
+def scale(place: Axes, medians: pd.Series) -> None:
+    """A logarithmic axis around the medians, where there are any."""
+    if medians.notna().any():
+        place.set_xscale("log")
+        low, high = medians.min() / 1.5, medians.max() * 1.5
+        place.set_xlim(low, high)
+        place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
+        place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        place.xaxis.set_minor_locator(NullLocator())
+    else:
+        figures.say_empty(place, "not measured")
+
+
+def shape_text(row: pd.Series) -> str:
+    """What a layer normalises: images x channels x height x width."""
+    return f"{row['batch_size']} x {row['channels']} x {row['side']} x {row['side']}"
 
 
 def result_text(row: pd.Series) -> str:
     """A median, its interval and n."""
-    if pd.isna(row["median"]):
-        return "not measured"
     interval = f" [{row['low']:.3g}, {row['high']:.3g}]" if pd.notna(row["low"]) else ""
     return f"{row['median']:.3g}{interval}, n = {row['n']:.0f}"
 
 
-def describe(drawn: pd.DataFrame, shapes: list[str]) -> str:
-    """The cheapest and the dearest norm on the shape with the most time."""
+def describe(drawn: pd.DataFrame) -> str:
+    """The cheapest and the dearest norm on the shape and layout with the most time."""
     found = drawn[drawn["median"].notna()]
     if found.empty:
         return ""
-    shape = shapes[found["median"].idxmax()]
-    own = found[[shapes[i] == shape for i in found.index]]
+    most = found.loc[found["median"].idxmax()]
+    shape = f"{shape_text(most)}, {str(most['layout']).replace('_', ' ')}"
+    own = found[(found[[*SHAPE, "layout"]] == most[[*SHAPE, "layout"]]).all(axis=1)]
     ends = [own.loc[own["median"].idxmin()], own.loc[own["median"].idxmax()]]
     words = [f"{norm_title(row['norm'])}, {result_text(row)}" for row in ends]
     return f"On {shape}, in ms: cheapest {words[0]}; dearest {words[1]}."

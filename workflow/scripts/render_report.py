@@ -43,6 +43,7 @@ from normres.report_tables import (
 )
 from normres.svg import embed_svg
 from normres.tables import (
+    axis_text,
     configurations,
     read_cells,
     read_study,
@@ -117,6 +118,15 @@ def timing_section(
 
 
 # ---- What the data say in words ----
+
+
+def left_out(study: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The combinations that are not in the study, by the reason that it gives."""
+    reasons: dict[str, list[str]] = {}
+    for entry in study.get("excluded", []):
+        label = configuration_label(dict.fromkeys(study["axes"]) | entry, study)
+        reasons.setdefault(entry["reason"], []).append(label)
+    return reasons
 
 
 def absent_rows(runs: pd.DataFrame) -> list[dict[str, str]]:
@@ -219,6 +229,7 @@ def load_templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     templates.filters["duration"] = duration
+    templates.filters["axis_text"] = axis_text
     return templates
 
 
@@ -241,10 +252,7 @@ def main(argv: list[str] | None = None) -> None:
         dataset=dataset,
         images=images,
         configurations=len(configurations(study)),
-        excluded=[
-            (configuration_label(dict.fromkeys(study["axes"]) | entry, study), entry["reason"])
-            for entry in study.get("excluded", [])
-        ],
+        excluded=left_out(study),
         absent=absent_rows(runs),
         abstract=abstract(
             study,

@@ -11,8 +11,9 @@ import pandas as pd
 
 from normres.comparison_tables import compact_finding, finding, labels
 from normres.inference import ALPHA
+from normres.report_claims import NOT_MEASURED
 from normres.report_tables import configuration_label, number_text
-from normres.tables import configurations, norm_title, timing_repeats
+from normres.tables import axis_text, configurations, norm_title, timing_repeats
 
 MOST_NAMED = 8  # values of an axis
 MOST_SENTENCES, MOST_CLAUSES = 3, 6  # declared comparisons told in full, or in short
@@ -149,7 +150,8 @@ def compared(comparisons: pd.DataFrame, study: Mapping[str, Any]) -> str:
         return " ".join(finding(row, names) for row in rows)
     shown = int((declared["p_holm"] < ALPHA).sum())
     untested = int(declared["p_holm"].isna().sum())
-    outcomes = [f"{shown} show a difference at {100 * ALPHA:g} % after Holm's adjustment"]
+    show = "shows" if shown == 1 else "show"
+    outcomes = [f"{shown} {show} a difference at {100 * ALPHA:g} % after Holm's adjustment"]
     outcomes.append(f"{len(rows) - shown - untested} do not")
     outcomes += [f"{untested} could not be tested"] * (untested > 0)
     clauses = "; ".join(compact_finding(row, names) for row in rows[:MOST_CLAUSES])
@@ -164,7 +166,9 @@ def claimed(claims: Mapping[str, Any]) -> str:
         ("of your own", claims["own"], claims["own_counts"]),
         ("of the exercise's write-up", claims["total"], claims["counts"]),
     ):
-        if total:
+        if total and set(counts) == {NOT_MEASURED}:
+            sentences.append(f"This study measures none of {plural(total, 'claim')} {whose}.")
+        elif total:
             verdicts = listed([f"{n} {verdict}" for verdict, n in counts.items()])
             sentences.append(f"Of {plural(total, 'claim')} {whose}: {verdicts}.")
     return " ".join(sentences)
@@ -257,5 +261,5 @@ def listed(parts: Sequence[str]) -> str:
 
 def some(values: Sequence[Any]) -> str:
     """The first of several values: "1, 2, 3 and 4 more"."""
-    shown = ", ".join(str(value) for value in values[:MOST_NAMED])
+    shown = ", ".join(axis_text(value) for value in values[:MOST_NAMED])
     return shown + (f" and {len(values) - MOST_NAMED} more" if len(values) > MOST_NAMED else "")

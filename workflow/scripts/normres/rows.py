@@ -1,5 +1,6 @@
 """Figures of rows: a row a configuration, its name left of the panel and numbers right of it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,16 +27,13 @@ def row_page(
     notes: Sequence[str],
     width: float = 3.0,
     shows: Sequence[Mapping[str, str]] = (),
-    heads: Sequence[str] = (),
 ) -> tuple[Figure, Axes]:
     """A page with one panel of rows, from the top; `results` and their `header` stand right of it.
 
     Row i is at height i; the x axis is left to the caller. shows: the cells of each row (see
-    parts.py). heads: what stands before each name and stays where the row is switched off.
+    parts.py).
     """
-    heads = heads or [""] * len(names)
-    before = [f"{head}{name}" for head, name in zip(heads, names, strict=True)]
-    left = max([figures.text_width(text, figures.TEXT) for text in before], default=0) + GAP + 0.05
+    left = max([figures.text_width(text, figures.TEXT) for text in names], default=0) + GAP + 0.05
     right = max(figures.text_width(text, figures.TEXT) for text in [*results, header]) + GAP
     figure, grid = figures.page(
         (1, 1),
@@ -59,9 +57,6 @@ def row_page(
             axes.axhline(height, color=figures.GRID, lw=0.5, zorder=0)
             axes.text(-GAP / wide, height, name, ha="right", **style)
             axes.text(1 + GAP / wide, height, result, **style)
-        if heads[height]:
-            edge = -(GAP + figures.text_width(name, figures.TEXT)) / wide
-            axes.text(edge, height, heads[height], ha="right", **style)
     axes.text(1 + GAP / wide, -0.9, header, size=figures.SMALL, color=figures.FAINT, **style)
     return figure, axes
 
@@ -91,6 +86,36 @@ def draw_interval(
     axes.hlines(height, low, high, color=colour, lw=1.4)
     style = {"ms": 5, "color": colour, "mec": "white", "mew": 0.5, "marker": "o", "zorder": 4}
     axes.plot(value, height, ls="none", **style | mark)
+
+
+def write_legend(place: Axes, at: float, label: str, look: Look) -> float:
+    """Write a mark and its name above a panel, `at` inches from its left; return the next place.
+
+    Infinity where there is no room left.
+    """
+    wide, high = place.get_position().width, place.get_position().height
+    width, height = place.figure.get_size_inches() * (wide, high)
+    wanted = legend_entry_width(label)
+    if not label or at + wanted > width + 0.15:
+        return math.inf
+    y = 1 + 0.1 / height
+    style = {"transform": place.transAxes, "clip_on": False}
+    place.plot((at + 0.05) / width, y, look.marker, color=look.colour, ms=3.5, **style)
+    place.text(
+        (at + 0.12) / width,
+        y,
+        label,
+        size=figures.SMALL,
+        color=look.text_colour,
+        va="center_baseline",
+        **style,
+    )
+    return at + wanted
+
+
+def legend_entry_width(label: str) -> float:
+    """Inches that a mark with its name takes above a panel."""
+    return 0.2 + figures.text_width(label, figures.SMALL)
 
 
 def limits(values: np.ndarray, least: float = 1.0) -> tuple[float, float]:

@@ -127,9 +127,9 @@ def norm_title(norm: str) -> str:
     return "no norm" if norm == "none" else f"{norm} norm"
 
 
-def axis_label(axis: str, value: str) -> str:
+def axis_label(axis: str, value: Any) -> str:
     """Words for an axis value: "batch size 32"."""
-    return f"{axis.replace('_', ' ')} {value}"
+    return f"{axis.replace('_', ' ')} {axis_text(value)}"
 
 
 def axes_label(configuration: Mapping[str, Any], study: Mapping[str, Any]) -> str:
