@@ -199,7 +199,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row of the table for each cell: its loops in turns, and the machine's bound."""
     kinds = ["ours", "plain", *(["free"] if options.free_kernels and device == "cuda" else [])]
-    bounds = [bound(cell, data, device, options.threads) for cell in cells]
+    known: dict[tuple, float] = {}  # cells with the same layers time them once
+    bounds = [bound(cell, data, device, options.threads, known) for cell in cells]
     rates = []
     with ExitStack() as stack:
         teams, facts = [], []
@@ -255,8 +256,13 @@ def spread(name: str, prefix: str, values: Sequence[float]) -> dict[str, float]:
     return {name: middle, f"{prefix}low": low, f"{prefix}high": high}
 
 
-def bound(cell: tuple, data: Path, device: str, threads: int) -> tuple[float, float]:
-    """Seconds that a step needs at least on this machine, and its copy bandwidth in bytes/s."""
+def bound(
+    cell: tuple, data: Path, device: str, threads: int, known: dict[tuple, float]
+) -> tuple[float, float]:
+    """Seconds that a step needs at least on this machine, and its copy bandwidth in bytes/s.
+
+    `known`: seconds of layers, which are added to.
+    """
     specification = specify(cell, threads, device)
     computation = choose_computation(specification, device)
     network = TrainingRun(specification, open_images(data), computation).network
@@ -272,13 +278,12 @@ def bound(cell: tuple, data: Path, device: str, threads: int) -> tuple[float, fl
     first = next(iter(inputs))
     dtype = torch.bfloat16 if computation.precision == "bfloat16" else torch.float32
     seconds = 0.0
-    timings: dict[tuple, float] = {}  # equal layers are timed once
     for module, shape in inputs.items():
-        key = (repr(module), shape, module is first)
-        if key not in timings:
-            kept = torch.float32 if isinstance(module, Classifier) else dtype
-            timings[key] = layer_seconds(module, shape, kept, module is not first)
-        seconds += timings[key]
+        kept = torch.float32 if isinstance(module, Classifier) else dtype
+        key = (repr(module), shape, kept, module is first)
+        if key not in known:
+            known[key] = layer_seconds(module, shape, kept, module is not first)
+        seconds += known[key]
     bandwidth = copy_bandwidth(device)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     # Adam reads weights, gradients and two moments, and writes weights and moments: 7 x 4 bytes.
