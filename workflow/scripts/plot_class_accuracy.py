@@ -71,10 +71,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
 
 def draw_panel(place: Axes, panel: Panel, drawn: pd.DataFrame, shown: list[str]) -> None:
     """Draw the classes from the hardest down, the configurations of a class below each other."""
-    place.set_ylim(max(len(shown), 1) - 0.5, -0.5)
-    place.grid(axis="y", visible=False)
-    for edge in range(1, len(shown)):
-        place.axhline(edge - 0.5, color=figures.GRID, lw=0.5)
+    rows.set_bands(place, len(shown))
     legend = 0.0
     count = len(panel.lines)
     for number, (name, (label, look)) in enumerate(panel.lines.items()):

@@ -59,10 +59,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
 
 def draw_panel(place: Axes, own: pd.DataFrame, shapes: list[str], study: dict) -> None:
     """Draw a layout: shapes from small to large, the norms of a shape below each other."""
-    place.set_ylim(max(len(shapes), 1) - 0.5, -0.5)
-    place.grid(axis="y", visible=False)
-    for edge in range(1, len(shapes)):
-        place.axhline(edge - 0.5, color=figures.GRID, lw=0.5)
+    rows.set_bands(place, len(shapes))
     palette = figures.colours(study["norms"], figures.NORM_COLOURS)
     norms = [norm for norm in study["norms"] if (own["norm"] == norm).any()]
     legend = 0.0

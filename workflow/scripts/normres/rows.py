@@ -88,6 +88,14 @@ def draw_interval(
     axes.plot(value, height, ls="none", **style | mark)
 
 
+def set_bands(place: Axes, count: int) -> None:
+    """Give a panel `count` bands from the top, each with room for several marks around 0, 1, ..."""
+    place.set_ylim(max(count, 1) - 0.5, -0.5)
+    place.grid(axis="y", visible=False)
+    for edge in range(1, count):
+        place.axhline(edge - 0.5, color=figures.GRID, lw=0.5)
+
+
 def write_legend(place: Axes, at: float, label: str, look: Look) -> float:
     """Write a mark and its name above a panel, `at` inches from its left; return the next place.
 
