@@ -12,10 +12,11 @@ import pytest
 
 import evaluate_predictions
 import plot_accuracy_by_time
+import plot_hardest_images
 import plot_parameters_vs_macs
 import plot_pareto
 import synthetic
-from normres import figures
+from normres import figures, rows
 from normres.analyses import ANALYSES, NORM_COST
 from normres.errors import InputError
 from normres.figures import MODEL_COLOURS, NORM_COLOURS, Look, luminance, spread, text_width, wrap
@@ -130,8 +131,8 @@ def test_time_is_that_of_the_timing_and_untimed_configurations_are_named(tmp_pat
     assert set(drawn["configuration"].unique()) == set(drawn["configuration"].cat.categories) - {
         "vgg11/batch"
     }
-    for name, rows in drawn.groupby("configuration", observed=True):
-        assert rows.groupby("epoch")["seconds"].nunique().eq(1).all(), name  # seeds share the time
+    for name, own in drawn.groupby("configuration", observed=True):
+        assert own.groupby("epoch")["seconds"].nunique().eq(1).all(), name  # seeds share the time
     text = prefix.with_name("training_loss_by_time.svg").read_text()
     assert "median of 10 repeats" in text and "a processor" in text
     assert "Not timed: vgg11/batch (OutOfMemoryError: no room)" in " ".join(text.split())
@@ -257,6 +258,31 @@ def test_classes_confusions_and_hard_images_are_those_of_the_tables(studies, plo
     assert len(confusion) == 100
     hardest = read_cells(f"{plotted('hardest_images', 'quickstart')}.csv", {})
     assert hardest.equals(read_cells(files["hardest_images"], {}).head(24))
+
+
+def test_every_configuration_has_its_name_above_the_classes(studies, plotted):
+    for study in ("quickstart", "batch-size"):
+        svg = plotted("class_accuracy", study).with_suffix(".svg").read_text()
+        said = re.findall(r"<!-- (.*?) -->", svg)
+        for row in configurations(read_study(studies[study]["study"])).to_dict("records"):
+            name = f"batch size {row['batch_size']}" if "batch_size" in row else row["model"]
+            panels = 2 if study == "batch-size" else 3
+            assert said.count(name) == panels, (study, name)
+
+
+def test_names_above_a_panel_go_on_in_a_new_line_and_none_is_left_out():
+    width = rows.legend_entry_width("batch size 8") * 2.1
+    labels = ["batch size 8"] * 3 + ["batch size 32, statistics images 2, and more", "a"]
+    assert rows.legend_lines(labels, width) == [[0, 1], [2], [3], [4]]
+    assert rows.legend_lines([], width) == []
+
+
+def test_one_image_that_all_have_wrong_is_one():
+    row = {"image": 7, "label": "cat", "predicted": "dog", "predicted_by": 2, "n": 3}
+    hardest = pd.DataFrame([row | {"wrong": 3}, row | {"wrong": 2}])
+    assert plot_hardest_images.describe(hardest).startswith("1 test image is wrong in all 3 runs")
+    assert plot_hardest_images.describe(hardest.head(1)).startswith("1 or more test images are ")
+    assert plot_hardest_images.describe(hardest.tail(1)).startswith("No test image is wrong in all")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "training_loss_by_time"])

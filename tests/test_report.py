@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -241,6 +242,17 @@ def test_axes_and_reported_numbers_are_shown(tmp_path: Path) -> None:
     assert "Batch size 32, 128" in text
     assert "32, 128 compared" in text
     assert page.count('data-value="32.0"') >= 2  # sorted as a number
+
+
+def test_costs_are_in_the_order_of_the_study(tmp_path: Path) -> None:
+    write_inputs(tmp_path, "batch-size", epochs=3)
+    path = tmp_path / "complexity.csv"
+    table = pd.read_csv(path, keep_default_na=False)
+    table.iloc[::-1].to_csv(path, index=False)
+    seal(path)
+    costs = words(render(tmp_path)).partition("What the networks cost")[2].partition("Files")[0]
+    rows = re.findall(r"resnet (none|group) (32|128)", costs)
+    assert rows == [("none", "32"), ("none", "128"), ("group", "32"), ("group", "128")]
 
 
 def test_a_study_without_a_complete_run_has_a_report(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import synthetic
 from normres.files import seal, write_text
+from normres.report_abstract import costs
 from report_pages import change, render, words, write_inputs
 
 PARTS = ("Question", "Design", "Results", "Comparisons", "Costs", "Limits")
@@ -141,6 +143,17 @@ def test_configurations_without_times_are_counted(tmp_path: Path) -> None:
     untimed = {"resnet/group": "no memory"}
     write_inputs(tmp_path, "normalization", seeds=2, epochs=3, untimed=untimed)
     assert told(tmp_path)["Costs"].endswith("; 1 configuration not timed.")
+
+
+def test_a_time_that_all_share_is_said_once() -> None:
+    row = {"model": "resnet", "norm": "batch", "params": None, "macs": None, "timing_repeats": 10}
+    row |= {f"seconds_per_epoch_{part}": s for part, s in (("median", 2), ("low", 1), ("high", 3))}
+    summary = pd.DataFrame([row | {"seed": 0}, row | {"seed": 1}]).assign(timing_device="a CPU")
+    said = costs(summary, {"axes": ["seed"], "norms": ["batch"], "models": ["resnet"]})
+    assert said.startswith("An epoch of training takes 2 s [1, 3] in all configurations: medians")
+    other = summary.assign(seconds_per_epoch_median=[2, 2.5])
+    said = costs(other, {"axes": ["seed"], "norms": ["batch"], "models": ["resnet"]})
+    assert " (resnet, batch norm, seed 0) to 2.5 s [1, 3] (resnet, batch norm, seed 1): " in said
 
 
 def test_without_a_complete_run_there_is_no_number(tmp_path: Path) -> None:

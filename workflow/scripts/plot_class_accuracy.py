@@ -24,7 +24,8 @@ from normres.report_tables import configuration_label
 from normres.tables import configuration_columns
 
 MOST_CLASSES = 20
-ROW = 0.19  # inches
+ROW, HIGHEST_ROW = 0.19, 0.5  # inches: height of a class
+BESIDE = 0.2  # inches: room right of a panel
 PARTS = ["mean", "low", "high"]
 
 
@@ -38,22 +39,24 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     shown = order.index[:MOST_CLASSES].tolist()
     drawn = measured[measured["label"].isin(shown)]
     panels = arrange(tables.configurations, study)
-    columns = column_count(len(panels), study)
     names = [str(name) for name in shown]
+    columns, width, legend = lay_out_legends(panels, study)
+    marks = max((len(panel.lines) for panel in panels), default=0)
+    row = min(HIGHEST_ROW, max(ROW, 0.07 + 0.05 * marks))
     figure, axes = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3 if columns == 1 else 1.9, max(1.0, ROW * len(shown))),
+        (width, max(1.0, row * len(shown))),
         question="Which classes are hard, and for which configuration?",
         study=study,
         notes=[note(tables, len(order)), figures.missing_note(tables)],
-        above=0.42,
+        above=0.28 + legend,
         below=0.42,
         left=0.15 + max([figures.text_width(name, figures.TEXT) for name in names], default=0),
-        right=0.2,
+        right=BESIDE,
     )
     low, high = rows.limits(drawn["mean"].to_numpy(float))
     for index, (place, panel) in enumerate(zip(axes.flat, panels, strict=False)):
-        draw_panel(place, panel, drawn, shown)
+        draw_panel(place, panel, drawn, shown, width)
         place.set_xlim(max(0, low), min(100, high))
         place.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         place.set_yticks(range(len(shown)), names if index % columns == 0 else [])
@@ -62,17 +65,34 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         else:
             place.tick_params(labelbottom=False)
         title = panel.title if len(panels) > 1 else ""
-        place.set_title(title, loc="left", size=figures.TEXT, weight="bold", pad=15)
+        pad = 72 * (0.07 + legend)
+        place.set_title(title, loc="left", size=figures.TEXT, weight="bold", pad=pad)
     for place in axes.flat[len(panels) :]:
         place.set_visible(False)
     kept = [*configuration_columns(study), "configuration", "label", "images", "n", *PARTS]
     return figure, drawn[kept], describe(drawn, study)
 
 
-def draw_panel(place: Axes, panel: Panel, drawn: pd.DataFrame, shown: list[str]) -> None:
+def lay_out_legends(panels: list[Panel], study: dict) -> tuple[int, float, float]:
+    """Columns of panels, the width of a panel and the room for the legends above them, in inches.
+
+    A panel is as wide as the longest name in its legend, if need be in fewer columns.
+    """
+    columns = column_count(len(panels), study)
+    labels = [[label for label, _ in panel.lines.values() if label] for panel in panels]
+    least = 3.3 if columns == 1 else 1.9
+    width = max([least, *(rows.legend_entry_width(label) for own in labels for label in own)])
+    columns = max(1, min(columns, int(figures.WIDEST / (width + BESIDE))))
+    columns = math.ceil(len(panels) / math.ceil(len(panels) / columns))  # rows of equal length
+    lines = max((len(rows.legend_lines(own, width)) for own in labels), default=0)
+    return columns, width, rows.LEGEND_LINE * max(1, lines)
+
+
+def draw_panel(
+    place: Axes, panel: Panel, drawn: pd.DataFrame, shown: list[str], width: float
+) -> None:
     """Draw the classes from the hardest down, the configurations of a class below each other."""
     rows.set_bands(place, len(shown))
-    legend = 0.0
     count = len(panel.lines)
     for number, (name, (label, look)) in enumerate(panel.lines.items()):
         own = drawn[drawn["configuration"] == name]
@@ -82,7 +102,8 @@ def draw_panel(place: Axes, panel: Panel, drawn: pd.DataFrame, shown: list[str])
         with showing(place, panel.cells[name]):
             place.hlines(heights, own["low"], own["high"], color=look.colour, lw=0.9)
             place.plot(own["mean"], heights, look.marker, **style)
-            legend = rows.write_legend(place, legend, label, look)
+    entries = [(label, look, panel.cells[name]) for name, (label, look) in panel.lines.items()]
+    rows.write_legend(place, [entry for entry in entries if entry[0]], width)
     if not drawn["configuration"].isin(list(panel.lines)).any():
         figures.say_empty(place)
 
@@ -95,8 +116,6 @@ def note(tables: figures.Tables, classes: int) -> str:
     ]
     if classes > MOST_CLASSES:
         parts.append(f"The {MOST_CLASSES} hardest of {classes} classes.")
-    if tables.study["axes"]:
-        parts.append("From pale to full colour: the axis values in the order of the study.")
     left_out = tables.others["classes"].drop_duplicates("configuration")["left_out"].sum()
     if left_out:
         parts.append(f"{int(left_out)} runs trained on and have no logits of the last epoch.")
@@ -111,7 +130,8 @@ def describe(drawn: pd.DataFrame, study: dict) -> str:
     ends = [found.loc[found["mean"].idxmin()], found.loc[found["mean"].idxmax()]]
     lowest, highest = (
         f"{row['label']!r} by {configuration_label(row, study)}, "
-        f"{estimate_words(row, 'mean', unit='%')} runs on {int(row['images'])} images"
+        f"{estimate_words(row, 'mean', unit='%')} {'run' if row['n'] == 1 else 'runs'} "
+        f"on {int(row['images'])} images"
         for row in ends
     )
     return f"Lowest mean accuracy on a class: {lowest}; highest: {highest}."

@@ -14,7 +14,7 @@ from normres.errors import run_command
 from normres.parts import cells_of, showing
 from normres.report_tables import configuration_label
 from normres.tables import axis_text
-from normres.wording import interval_words
+from normres.wording import interval_words, number_words
 
 PARTS = ("mean", "low", "high")
 HEADER = "points [90 % interval]"
@@ -79,7 +79,9 @@ def result_text(row: pd.Series) -> str:
     if pd.isna(row["mean"]):
         return f"n = {row['n']}"
     return (
-        f"{row['mean']:+.2f}{interval_words(row['low'], row['high'], row['n'], 2)}, n = {row['n']}"
+        number_words(row["mean"], "{:+.2f}")
+        + interval_words(row["low"], row["high"], row["n"], 2)
+        + f", n = {row['n']}"
     )
 
 

@@ -104,8 +104,10 @@ def describe(hardest: pd.DataFrame) -> str:
     everyone = int((hardest["wrong"] == hardest["n"]).sum())
     first = hardest.iloc[0]
     more = " or more" if everyone == len(hardest) else ""
+    few = {"0": "No test image is", "1": "1 test image is"}
+    images = few.get(f"{everyone}{more}", f"{everyone}{more} test images are")
     return (
-        f"{everyone}{more} test images are wrong in all {runs} runs; the hardest, "
+        f"{images} wrong in all {runs} runs; the hardest, "
         f"image {first['image']} of class {first['label']!r}, is taken for {first['predicted']!r} "
         f"by {first['predicted_by']} of {first['n']} runs (exact counts)."
     )

@@ -62,7 +62,7 @@ def draw_panel(place: Axes, own: pd.DataFrame, shapes: list[str], study: dict) -
     rows.set_bands(place, len(shapes))
     palette = figures.colours(study["norms"], figures.NORM_COLOURS)
     norms = [norm for norm in study["norms"] if (own["norm"] == norm).any()]
-    legend = 0.0
+    entries = []
     for number, norm in enumerate(norms):
         rows_of = own[own["norm"] == norm]
         heights = rows_of.apply(shape_text, axis=1).map(shapes.index).astype(float)
@@ -70,10 +70,12 @@ def draw_panel(place: Axes, own: pd.DataFrame, shapes: list[str], study: dict) -
         look = Look(palette[norm], "solid", figures.MARKERS[number % len(figures.MARKERS)])
         style = {"color": look.colour, "ms": 3.5, "mec": "white", "mew": 0.3}
         # Of the study's cells only the norm: the batch here is that of the measurement.
-        with showing(place, {"norm": norm}):
+        shown = {"norm": norm}
+        entries.append((norm_title(norm), look, shown))
+        with showing(place, shown):
             place.hlines(heights, rows_of["low"], rows_of["high"], color=look.colour, lw=1)
             place.plot(rows_of["median"], heights, look.marker, **style)
-            legend = rows.write_legend(place, legend, norm_title(norm), look)
+    rows.write_legend(place, entries, legend_width(norms))
 
 
 def legend_width(norms: Sequence[str]) -> float:

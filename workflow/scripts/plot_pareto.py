@@ -125,8 +125,10 @@ def draw_panel(place: Axes, drawn: pd.DataFrame, cost: str, looks: list, study: 
     room = (high / low) ** 0.08 if high / low > 1.5 else 1.5
     place.set_xlim(low / room, high * room)
     subs = (1, 2, 5) if high / low < 200 else (1,)
-    one = FixedLocator([low]) if low * 1.5 >= high else LogLocator(subs=subs, numticks=8)
-    place.xaxis.set_major_locator(one)
+    ends = [low, high] if high / low > 1.25 else [low]  # nearer, their labels would touch
+    narrow = high / low <= 1.5
+    wide = LogLocator(subs=subs, numticks=8)
+    place.xaxis.set_major_locator(FixedLocator(ends) if narrow else wide)
     place.xaxis.set_minor_locator(NullLocator())
     place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     place.set_xlabel(COSTS[cost][0])

@@ -45,6 +45,7 @@ from normres.svg import embed_svg
 from normres.tables import (
     axis_text,
     configurations,
+    in_drawing_order,
     read_cells,
     read_study,
     read_table,
@@ -238,7 +239,8 @@ def main(argv: list[str] | None = None) -> None:
     study, dataset = read_study(arguments.study), read_json(arguments.dataset)
     runs, summary = (read_table(path, study) for path in (arguments.runs, arguments.summary))
     complexity, layers = (
-        read_cells(path, study["axes"]) for path in (arguments.complexity, arguments.layers)
+        in_drawing_order(read_cells(path, study["axes"]), study)
+        for path in (arguments.complexity, arguments.layers)
     )
     comparisons = read_comparisons(arguments.comparisons)
     records = read_records(study, arguments.study.parent)

@@ -131,7 +131,8 @@ def declared_columns(declared: pd.DataFrame, names: Mapping[str, str]) -> list[C
                 else Cell(f"{row[name]:,.0f}", "", float(row[name]))
                 for row in rows
             ]
-            columns.append(Column("runs a side", f"for {wanted} points", cells))
+            unit = "point" if wanted == "1" else "points"
+            columns.append(Column("runs a side", f"for {wanted} {unit}", cells))
     if declared["total_sd"].notna().any():
         columns.append(
             Column("spread", "sd over seeds; over test images", [parts_cell(row) for row in rows])

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from normres.report_tables import configuration_label
+from normres.wording import number_words
 
 
 def estimate_words(
@@ -18,8 +19,10 @@ def estimate_words(
     stem = mean.removesuffix("mean").removesuffix("median")
     center, low, high = (row[name] * scale for name in (mean, f"{stem}low", f"{stem}high"))
     unit = f" {unit}" if unit else ""
-    interval = "no interval" if pd.isna(low) else f"{low:,.{digits}f} to {high:,.{digits}f}"
-    return f"{center:,.{digits}f}{unit} [{interval}], n = {int(row['n'])}"
+    form = f"{{:,.{digits}f}}"
+    ends = [number_words(end, form) for end in (low, high)]
+    interval = "no interval" if pd.isna(low) else " to ".join(ends)
+    return f"{number_words(center, form)}{unit} [{interval}], n = {int(row['n'])}"
 
 
 def extreme_words(

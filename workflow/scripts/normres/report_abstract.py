@@ -150,9 +150,10 @@ def compared(comparisons: pd.DataFrame, study: Mapping[str, Any]) -> str:
         return " ".join(finding(row, names) for row in rows)
     shown = int((declared["p_holm"] < ALPHA).sum())
     untested = int(declared["p_holm"].isna().sum())
-    show = "shows" if shown == 1 else "show"
-    outcomes = [f"{shown} {show} a difference at {100 * ALPHA:g} % after Holm's adjustment"]
-    outcomes.append(f"{len(rows) - shown - untested} do not")
+    show = {0: "none shows", 1: "1 shows"}.get(shown, f"{shown} show")
+    outcomes = [f"{show} a difference at {100 * ALPHA:g} % after Holm's adjustment"]
+    if shown:
+        outcomes.append(f"{len(rows) - shown - untested} do not")
     outcomes += [f"{untested} could not be tested"] * (untested > 0)
     clauses = "; ".join(compact_finding(row, names) for row in rows[:MOST_CLAUSES])
     more = f"; and {len(rows) - MOST_CLAUSES} more" if len(rows) > MOST_CLAUSES else ""
@@ -188,8 +189,10 @@ def costs(summary: pd.DataFrame, study: Mapping[str, Any]) -> str:
     timed = summary[summary["timing_repeats"] > 0]
     if timed.empty:
         return " ".join([*sentences, "Times were not measured."])
-    order = timed["seconds_per_epoch_median"].sort_values(kind="stable").index
-    ends = [time_words(timed.loc[i], study) for i in dict.fromkeys([order[0], order[-1]])]
+    medians = timed["seconds_per_epoch_median"].sort_values(kind="stable")
+    ends = [time_words(timed.loc[i], study) for i in dict.fromkeys(medians.index[[0, -1]])]
+    if len(timed) > 1 and medians.nunique() == 1:  # timed once: they differ in nothing that costs
+        ends = [f"{seconds_text(timed.iloc[0])} in all configurations"]
     devices = ", ".join(sorted(timed["timing_device"].dropna().astype(str).unique()))
     missing = len(summary) - len(timed)
     without = f"; {plural(missing, 'configuration')} not timed" if missing else ""
@@ -212,9 +215,14 @@ def range_words(summary: pd.DataFrame, column: str, words: str, study: Mapping[s
 
 def time_words(row: pd.Series, study: Mapping[str, Any]) -> str:
     """The seconds of an epoch with their interval, and whose they are."""
+    return f"{seconds_text(row)} ({configuration_label(row, study)})"
+
+
+def seconds_text(row: pd.Series) -> str:
+    """The median seconds of an epoch with their interval."""
     median, low, high = (row[f"seconds_per_epoch_{part}"] for part in ("median", "low", "high"))
     interval = f" [{low:.3g}, {high:.3g}]" if pd.notna(low) else ""
-    return f"{median:.3g} s{interval} ({configuration_label(row, study)})"
+    return f"{median:.3g} s{interval}"
 
 
 def limitations(

@@ -8,9 +8,9 @@ import pandas as pd
 
 from normres.parts import attributes, cells_of, token
 from normres.tables import axes_label, configuration_columns, configurations, norm_title
-from normres.wording import EQUAL, lost_runs
+from normres.wording import EQUAL, MINUS, lost_runs, number_words
 
-EMPTY, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+EMPTY, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Column:
 
 def number_text(number: float, digits: int) -> str:
     """A number with `digits` decimals and thousands separators; a dash where there is none."""
-    return EMPTY if pd.isna(number) else f"{number:,.{digits}f}".replace("-", MINUS)
+    return EMPTY if pd.isna(number) else number_words(number, f"{{:,.{digits}f}}")
 
 
 def number_column(

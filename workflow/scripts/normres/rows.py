@@ -1,6 +1,5 @@
 """Figures of rows: a row a configuration, its name left of the panel and numbers right of it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from normres.parts import showing
 from normres.report_tables import configuration_label
 
 ROW, GAP = 0.21, 0.12  # inches: height of a row, room between columns of text
+LEGEND_LINE = 0.14  # inches: height of a line of a legend
 
 
 def row_page(
@@ -96,29 +96,43 @@ def set_bands(place: Axes, count: int) -> None:
         place.axhline(edge - 0.5, color=figures.GRID, lw=0.5)
 
 
-def write_legend(place: Axes, at: float, label: str, look: Look) -> float:
-    """Write a mark and its name above a panel, `at` inches from its left; return the next place.
+def legend_lines(labels: Sequence[str], width: float) -> list[list[int]]:
+    """Distribute the entries of a legend, by number, over lines of `width` inches.
 
-    Infinity where there is no room left.
+    One that is wider has a line of its own.
     """
-    wide, high = place.get_position().width, place.get_position().height
-    width, height = place.figure.get_size_inches() * (wide, high)
-    wanted = legend_entry_width(label)
-    if not label or at + wanted > width + 0.15:
-        return math.inf
-    y = 1 + 0.1 / height
+    lines: list[list[int]] = []
+    room = 0.0
+    for number, label in enumerate(labels):
+        wanted = legend_entry_width(label)
+        if not lines or wanted > room:
+            lines.append([])
+            room = width
+        lines[-1].append(number)
+        room -= wanted
+    return lines
+
+
+def write_legend(
+    place: Axes, entries: Sequence[tuple[str, Look, Mapping[str, str]]], width: float
+) -> None:
+    """Write marks and their names above a panel, in lines of `width` inches.
+
+    entries: the label, its look and the cells it shows (see parts.py). The room above the panel is
+    the caller's, LEGEND_LINE for each of `legend_lines`.
+    """
+    size = place.get_position()
+    wide, high = place.figure.get_size_inches() * (size.width, size.height)
+    lines = legend_lines([label for label, _, _ in entries], width)
     style = {"transform": place.transAxes, "clip_on": False}
-    place.plot((at + 0.05) / width, y, look.marker, color=look.colour, ms=3.5, **style)
-    place.text(
-        (at + 0.12) / width,
-        y,
-        label,
-        size=figures.SMALL,
-        color=look.text_colour,
-        va="center_baseline",
-        **style,
-    )
-    return at + wanted
+    for line, numbers in enumerate(reversed(lines)):
+        x, y = 0.0, 1 + (0.1 + line * LEGEND_LINE) / high
+        for label, look, cells in (entries[number] for number in numbers):
+            name = {"size": figures.SMALL, "color": look.text_colour, "va": "center_baseline"}
+            with showing(place, cells):
+                place.plot((x + 0.05) / wide, y, look.marker, color=look.colour, ms=3.5, **style)
+                place.text((x + 0.12) / wide, y, label, **name, **style)
+            x += legend_entry_width(label)
 
 
 def legend_entry_width(label: str) -> float:

@@ -13,6 +13,7 @@ import pandas as pd
 from normres.errors import InputError
 from normres.files import check_seal, read_json, replacing, seal
 
+ALL_AT_ZERO = ("statistics_images", "train_images", "test_images")  # options whose 0 takes all
 STUDY_KEYS = ("study", "title", "dataset", "models", "norms", "seeds", "axes", "epochs", "runs")
 
 
@@ -58,12 +59,23 @@ def configurations(study: Mapping[str, Any]) -> pd.DataFrame:
         for run in study["runs"]
     ]
     table = pd.DataFrame(rows, columns=columns, dtype=object).drop_duplicates()
-    orders = {"model": study["models"], "norm": study["norms"]}
-    orders |= {axis: [axis_text(value) for value in study["axes"][axis]] for axis in study["axes"]}
-    position = {column: {value: i for i, value in enumerate(orders[column])} for column in columns}
-    table = table.sort_values(columns, key=lambda cells: cells.map(position[cells.name]))
+    table = in_drawing_order(table, study)
     table.index = pd.Index(_names(table, columns), name="configuration")
     return table
+
+
+def in_drawing_order(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
+    """Sort by model, norm and those axes that `table` has, each in the order of the study.
+
+    Rows that are alike in these stay in their order.
+    """
+    orders = {"model": study["models"], "norm": study["norms"]}
+    orders |= {axis: [axis_text(value) for value in study["axes"][axis]] for axis in study["axes"]}
+    position = {column: {value: i for i, value in enumerate(orders[column])} for column in orders}
+    columns = [column for column in configuration_columns(study) if column in table]
+    return table.sort_values(
+        columns, key=lambda cells: cells.map(position[cells.name]), kind="stable"
+    )
 
 
 def read_table(path: str | Path, study: Mapping[str, Any]) -> pd.DataFrame:
@@ -129,7 +141,9 @@ def norm_title(norm: str) -> str:
 
 def axis_label(axis: str, value: Any) -> str:
     """Words for an axis value: "batch size 32"."""
-    return f"{axis.replace('_', ' ')} {axis_text(value)}"
+    words = axis.replace("_", " ")
+    text = axis_text(value)
+    return f"all {words}" if axis in ALL_AT_ZERO and text == "0" else f"{words} {text}"
 
 
 def axes_label(configuration: Mapping[str, Any], study: Mapping[str, Any]) -> str:

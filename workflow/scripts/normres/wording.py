@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 EQUAL = "all equal"  # stands where an interval over seeds would
+MINUS = "\N{MINUS SIGN}"
 
 
 def duration(seconds: float) -> str:
@@ -26,19 +27,23 @@ def interval_words(low: float, high: float, n: int, digits: int) -> str:
 
 def estimate_text(mean: float, low: float, high: float, n: int, form: str = "{:.1f}") -> str:
     """A mean of n runs with its interval (see `interval_words`): "91.8 [91.2, 92.4]"."""
-    return _number(mean, form) + _interval(low, high, n, form)
+    return number_words(mean, form) + _interval(low, high, n, form)
 
 
 def _interval(low: float, high: float, n: int, form: str) -> str:
     if n < 2:
         return ""
-    return f" [{EQUAL if math.isnan(low) else f'{_number(low, form)}, {_number(high, form)}'}]"
+    if math.isnan(low):
+        return f" [{EQUAL}]"
+    return f" [{number_words(low, form)}, {number_words(high, form)}]"
 
 
-def _number(number: float, form: str) -> str:
-    """A number as text, which has no minus where it rounds to 0."""
+def number_words(number: float, form: str) -> str:
+    """A number as text, with a true minus sign, and with none where it rounds to 0."""
     text = form.format(number)
-    return text if text.strip("-0.") else text.lstrip("-")
+    if not text.strip("-0."):
+        return text.lstrip("-")
+    return MINUS + text[1:] if text.startswith("-") else text
 
 
 def lost_runs(row: Mapping[str, Any]) -> str:
