@@ -130,8 +130,7 @@ def describe(drawn: pd.DataFrame, study: dict) -> str:
     ends = [found.loc[found["mean"].idxmin()], found.loc[found["mean"].idxmax()]]
     lowest, highest = (
         f"{row['label']!r} by {configuration_label(row, study)}, "
-        f"{estimate_words(row, 'mean', unit='%')} {'run' if row['n'] == 1 else 'runs'} "
-        f"on {int(row['images'])} images"
+        f"{estimate_words(row, 'mean', unit='%')}, on {int(row['images'])} images"
         for row in ends
     )
     return f"Lowest mean accuracy on a class: {lowest}; highest: {highest}."

@@ -127,7 +127,7 @@ def describe(drawn: pd.DataFrame, label: str) -> str:
     share = estimate_words(row, "mean", unit="%")
     return (
         f"Most frequent confusion of {label}: {row['label']!r} taken for {row['predicted']!r}, "
-        f"{share} runs, of {int(row['images'])} images."
+        f"{share}, of {int(row['images'])} images."
     )
 
 
