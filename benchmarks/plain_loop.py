@@ -43,7 +43,9 @@ class PlainLoop:
         drop_last: bool = False,
     ):
         self.device = torch.device(device)
-        self.network = build_network(specification, 3, 32, len(images.class_names)).to(self.device)
+        side, _, channels = images.shape
+        network = build_network(specification, channels, side, len(images.class_names))
+        self.network = network.to(self.device)
         initialize(self.network, specification["seed"], "default")
         rate = specification["learning_rate"]
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate)
