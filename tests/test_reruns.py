@@ -14,6 +14,7 @@ from normres import gallery
 from normres.grid import RUN_FILES, expand
 from snakemake_project import TINY, Project
 
+TRAINED = "results/tiny/runs.csv"  # a target: everything is trained, nothing is drawn
 FIGURES = len(gallery.figures(expand("tiny", TINY)))
 # What follows new times: all tables and figures but those of the runs themselves.
 SUMMARY = {"summarize_runs": 1, "check_claims": 1, "plot_figure": FIGURES, "render_report": 1}
@@ -213,11 +214,10 @@ def test_a_learning_rate_for_one_model(project):
 def test_two_options_that_swap_their_values(project):
     swapped = {"learning_rate": 0.25, "weight_decay": 0.5}
     project.configure(tiny={**TINY, **swapped})
-    trained = "results/tiny/runs.csv"
-    project.run(trained)
-    assert project.planned(trained) == {}
+    project.run(TRAINED)
+    assert project.planned(TRAINED) == {}
     project.configure(tiny={**TINY, "learning_rate": 0.5, "weight_decay": 0.25})
-    assert project.planned(trained)["train"] == 8
+    assert project.planned(TRAINED)["train"] == 8
 
 
 def test_an_edited_network(project):
@@ -257,7 +257,7 @@ def test_a_deleted_run_is_linked_again_not_trained(project):
     before = read_record(run)
     shutil.rmtree(run)
     assert project.planned() == {"train": 1, **AGGREGATION, "verdict": 1}
-    project.run()
+    project.run(TRAINED)
     assert read_record(run) == before
 
 
@@ -304,7 +304,7 @@ def test_edited_code_is_noticed_when_snakemakes_records_are_lost(project):
 def test_more_epochs_go_on(project):
     project.configure(tiny={**TINY, "epochs": 2})
     assert project.planned() == {"train": 8, **REDEFINED}
-    project.run()
+    project.run(TRAINED)
     for run in ("convnet/none/seed0", "resnet/batch/seed1"):
         folder = project.results() / "runs" / run
         assert read_record(folder)["attempts"] == 2
@@ -315,11 +315,11 @@ def test_fewer_epochs_train_nothing(tmp_path):
     """What is collected are the first epochs of the longer run."""
     one = {**TINY, "models": ["convnet"], "norms": ["none"], "seeds": [0]}
     project = Project.create(tmp_path / "project", tiny={**one, "epochs": 3})
-    target, run = "results/tiny/runs.csv", project.results() / "runs" / "convnet/none/seed0"
-    project.run(target)
+    run = project.results() / "runs" / "convnet/none/seed0"
+    project.run(TRAINED)
     long = (run / "history.csv").read_text().splitlines()
     project.configure(tiny={**one, "epochs": 2})
-    project.run(target)
+    project.run(TRAINED)
     assert (run / "history.csv").read_text().splitlines() == long[:4]
     log = project.results() / "logs" / "convnet/none/seed0.log"
     assert "already trained: the first 2 epochs of" in log.read_text()
@@ -330,7 +330,7 @@ def test_fewer_epochs_train_nothing(tmp_path):
 def test_a_run_of_another_study_is_linked(project):
     project.configure(tiny=TINY, other={**TINY, "models": ["convnet"]}, study=["tiny", "other"])
     assert project.planned()["train"] == 4
-    project.run()
+    project.run(TRAINED, "results/other/runs.csv")
     for run in ("convnet/none/seed0", "convnet/batch/seed1"):
         log = project.results("other") / "logs" / f"{run}.log"
         assert "already trained" in log.read_text()
@@ -344,7 +344,7 @@ def test_the_norm_of_the_documentation_needs_one_file(project):
     (project.folder / path).write_text(example("adding.md", "A norm", "python"))
     project.configure(tiny={**TINY, "models": ["convnet"], "norms": ["none", "batch", "mynorm"]})
     assert project.planned() == {"train": 2, **NETWORKS, **TIMING, **REDEFINED}
-    project.run()
+    project.run("results/tiny/summary.md")
     run = project.results() / "runs" / "convnet" / "mynorm" / "seed0"
     assert read_record(run)["status"] == "ok"
     assert "mynorm" in (project.results() / "summary.md").read_text()
