@@ -11,10 +11,10 @@ from scipy import stats
 import check_claims
 from claim_tables import CLAIMS, DATASET, fall, make_tables, rise
 from normres.claim_tests import Group, Part
-from normres.claim_values import Value, add, contrast, divide, logarithm, paired, scale
+from normres.claim_values import Value
 from normres.claims import read_claims
 from normres.errors import InputError
-from normres.inference import difference, equivalence, holm, mean_interval
+from normres.inference import equivalence, holm, mean_interval
 
 NONE, BATCH, GROUP = "resnet/none", "resnet/batch", "resnet/group"
 VGG, CONV, PLAIN = "vgg11/none", "convnet/none", "plainnet/none"
@@ -408,60 +408,3 @@ def test_an_equivalence_is_that_of_two_one_sided_tests():
             expected = equivalence(a, b, margin * factor).equivalent
             assert (row["verdict"] == "supported") == expected
     assert "90 % interval" in check_claims.judge(claim, tables, DATASET)["evidence"]
-
-
-# ---- Values ----
-
-RNG = np.random.default_rng(1)
-A, B, C = (pd.Series(RNG.normal(size=n), range(n)) for n in (5, 6, 4))
-
-
-def test_contrasts_are_students_and_welchs():
-    one = contrast([A.to_numpy()], 0.9)
-    expected = mean_interval(A, 0.9)
-    assert (one.low, one.high) == pytest.approx((expected.low, expected.high))
-    two = contrast([A.to_numpy(), -B.to_numpy()], 0.95)
-    expected = difference(A, B)
-    assert (two.low, two.high) == pytest.approx((expected.low, expected.high))
-    # Three groups of which the third has no spread: Welch's of two, shifted.
-    three = contrast([A.to_numpy(), -B.to_numpy(), np.full(4, 2.0)], 0.95)
-    assert (three.low - 2, three.high - 2) == pytest.approx((expected.low, expected.high))
-
-
-def test_contrast_of_three_covers_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(1000):
-        groups = [rng.normal(0, sd, n) for sd, n in ((1, 5), (3, 5), (0.5, 8))]
-        found = contrast(groups, 0.9)
-        inside += found.low < 0 < found.high
-    assert 870 < inside < 935
-
-
-def test_runs_of_one_configuration_stay_together():
-    both = add(Value(seeds={"a": A}), Value(seeds={"a": A - 1}), -1.0)
-    assert both.estimate() == pytest.approx(1.0)
-    assert both.interval(0.95).reason  # each seed's difference is 1: no spread
-    apart = add(Value(seeds={"a": A}), Value(seeds={"b": A - 1}), -1.0)
-    assert apart.interval(0.95).low < 1 < apart.interval(0.95).high
-    assert paired(apart).interval(0.95).reason
-
-
-def test_ratios_are_those_of_geometric_means():
-    a, b = np.exp(A), np.exp(B)
-    ratio = divide(Value(seeds={"a": a}), Value(seeds={"b": b}))
-    expected = difference(A, B)
-    found = ratio.interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert logarithm(scale(ratio, 2.0)).estimate() == pytest.approx(expected.estimate + math.log(2))
-
-
-def test_times_and_runs_share_the_error():
-    """Two medians and a difference over seeds: each at 1 - 0.05 / 3."""
-    repeats = {name: (1.0, np.sort(RNG.normal(size=20))) for name in ("t", "u")}
-    value = Value(seeds={"a": A, "b": B}, repeats=repeats)
-    each = 1 - 0.05 / 3
-    low = contrast([A.to_numpy(), B.to_numpy()], each).low
-    for _, numbers in repeats.values():
-        low += stats.quantile_test(numbers, p=0.5).confidence_interval(each).low
-    assert value.interval(0.95).low == pytest.approx(low)
