@@ -203,6 +203,7 @@ def own(*claims, everywhere=(), **changes):
         ({"id": "Mine!"}, "is not a name"),
         ({"id": "norm-helps"}, "two claims of this id"),
         ({"margins": {"a": "b"}}, "'b' is not a number"),
+        ({"margins": {"a\n": 1}}, "margins: 'a\\n' is not a name"),
         ({"contradicts": ["nobody"]}, "contradicts 'nobody'"),
         ({"figure": "test_acuracy"}, "did you mean 'test_accuracy'"),
         ({"readings": {"a": "x", "b": "y"}}, "either `test` or `readings`"),
@@ -210,6 +211,7 @@ def own(*claims, everywhere=(), **changes):
         ({"design": {"options": {"lr": 1}}}, "unknown"),
         ({"statement": ""}, "is empty"),
         ({"also": {"more": "params(convnet/none) > 1"}}, "also.more"),
+        ({"also": {"a\n": "params(convnet/none) > 1"}}, "also.'a\\n'"),
         ({"flag": {"words": "so"}}, "'test' is missing"),
     ],
 )

@@ -17,7 +17,7 @@ from normres.errors import InputError
 from normres.expression_parser import parse, parse_number
 from normres.expressions import Epoch, Measured, Node, Test, measured
 from normres.options import option_schemas
-from normres.validation import check, check_name, coerce
+from normres.validation import below, check, check_name, coerce
 
 CLAIMS_FILE = Path(__file__).parents[2] / "claims.yaml"
 SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "claims.schema.yaml"
@@ -175,11 +175,12 @@ def _read_claim(claim: Mapping[str, Any], place: str) -> Claim:
         statement=claim["statement"],
         design=claim["design"],
         readings={
-            name: read(text, f"readings.{name}" if name else "test") for name, text in texts.items()
+            name: read(text, below("readings", name) if name else "test")
+            for name, text in texts.items()
         },
         refuted_by=read(claim["refuted_by"], "refuted_by") if "refuted_by" in claim else None,
         also={
-            name: read(text, f"also.{name}", parse_number)
+            name: read(text, below("also", name), parse_number)
             for name, text in claim.get("also", {}).items()
         },
         flag=(flag["words"], read(flag["test"], "flag.test")) if flag else None,
