@@ -80,7 +80,7 @@ def lay_out_legends(panels: list[Panel], study: dict) -> tuple[int, float, float
     """
     columns = column_count(len(panels), study)
     labels = [[label for label, _ in panel.lines.values() if label] for panel in panels]
-    least = 3.3 if columns == 1 else 1.9
+    least = 4.4 if columns == 1 else 1.9
     width = max([least, *(rows.legend_entry_width(label) for own in labels for label in own)])
     columns = max(1, min(columns, int(figures.WIDEST / (width + BESIDE))))
     columns = math.ceil(len(panels) / math.ceil(len(panels) / columns))  # rows of equal length
@@ -98,7 +98,8 @@ def draw_panel(
         own = drawn[drawn["configuration"] == name]
         heights = own["label"].map({label: i for i, label in enumerate(shown)}).astype(float)
         heights += 0.6 * (number - (count - 1) / 2) / count
-        style = {"color": look.colour, "ms": 3.2, "mec": "white", "mew": 0.3}
+        # The limits hold all means, so that no mark at 0 or 100 % has to be cut.
+        style = {"color": look.colour, "ms": 3.2, "mec": "white", "mew": 0.3, "clip_on": False}
         with showing(place, panel.cells[name]):
             place.hlines(heights, own["low"], own["high"], color=look.colour, lw=0.9)
             place.plot(own["mean"], heights, look.marker, **style)
