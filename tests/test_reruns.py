@@ -257,7 +257,7 @@ def test_a_deleted_run_is_linked_again_not_trained(project):
     before = read_record(run)
     shutil.rmtree(run)
     assert project.planned() == {"train": 1, **AGGREGATION, "verdict": 1}
-    project.run(TRAINED)
+    project.run("results/tiny/runs/resnet/batch/seed1/run.json")
     assert read_record(run) == before
 
 
