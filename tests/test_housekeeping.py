@@ -334,24 +334,23 @@ def test_bad_arguments_of_cleaning_are_one_line(tmp_path):
 
 def test_through_snakemake_exactly_the_reset_run_trains_again(tmp_path):
     project = Project.create(tmp_path / "a b ü", tiny={**TINY, "models": ["convnet"]})
-    trained = "results/tiny/runs.csv"
-    project.run(trained)
+    project.run()
     results = project.results().parent
     run = "convnet/batch/seed1"
     before = {name: read_record(results / "tiny/runs" / name) for name in RUNS[:4]}
     assert reset(results, "tiny", run) == 0
-    planned = project.planned(trained)
+    planned = project.planned()
     assert planned["train"] == 1 and "resolve_study" not in planned
-    project.run(trained)
+    project.run()
     after = {name: read_record(results / "tiny/runs" / name) for name in RUNS[:4]}
     assert after[run]["started"] > before[run]["started"] and after[run]["attempts"] == 1
     assert all(after[name] == before[name] for name in RUNS[:4] if name != run)
-    assert project.planned(trained) == {}
+    assert project.planned() == {}
 
     assert len(states(results)) == 4
     said = project.run("clean_store")
     assert "states of finished runs: 4" in said
-    assert states(results) == set() and project.planned(trained) == {}
+    assert states(results) == set() and project.planned() == {}
     assert "states" in (results / "store" / "clean_store.log").read_text()
 
 
