@@ -14,6 +14,7 @@ import synthetic
 from normres import figures
 from normres.gallery import ENTRIES, EVERY_FIGURE_READS
 from normres.tables import configurations, read_cells, read_study, write_table
+from normres.wording import MINUS
 
 BATCHES = {"models": ["resnet"], "norms": ["none", "batch", "group"], "seeds": 2, "epochs": 2}
 BATCHES |= {"axes": {"batch_size": [2, 8, 32, 128], "statistics_images": [0, 2]}}
@@ -175,7 +176,7 @@ def test_a_studys_figure_shows_its_table_and_says_what_it_found(name, drawn):
 def test_findings_of_studies_name_what_the_tables_hold(drawn):
     said = {name: drawn[name][0].with_suffix(".txt").read_text() for name in CASES}
     assert said["batch_sizes"].startswith("From 32 to 2 images: ")
-    assert "batch norm (only what the statistics see), -15.0 points" in said["batch_sizes"]
+    assert f"batch norm (only what the statistics see), {MINUS}15.0 points" in said["batch_sizes"]
     assert said["equivalence"].startswith("1 of 2 changes are shown to do less than 0.5 points")
     assert "initialization 1.00 [0.00, 3.00], n = 4 x 4" in said["variance"]
     assert "cheapest batch norm, 3.2 [2.88, 3.52], n = 10; dearest group norm" in said["norm_cost"]
