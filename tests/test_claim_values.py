@@ -11,7 +11,7 @@ from normres.claim_values import Value, add, contrast, divide, logarithm, paired
 from normres.inference import difference, mean_interval
 
 RNG = np.random.default_rng(1)
-A, B, C = (pd.Series(RNG.normal(size=n), range(n)) for n in (5, 6, 4))
+A, B = (pd.Series(RNG.normal(size=n), range(n)) for n in (5, 6))
 
 
 def test_contrasts_are_students_and_welchs():

@@ -122,11 +122,11 @@ def draw_panel(place: Axes, drawn: pd.DataFrame, cost: str, looks: list, study: 
     front = known[known[f"on_front_{cost}"]].sort_values([cost, "mean"])
     place.set_xscale("log")
     low, high = (known[cost].min(), known[cost].max()) if len(known) else (1, 10)
-    room = (high / low) ** 0.08 if high / low > 1.5 else 1.5
+    narrow = high / low <= 1.5
+    room = 1.5 if narrow else (high / low) ** 0.08
     place.set_xlim(low / room, high * room)
     subs = (1, 2, 5) if high / low < 200 else (1,)
     ends = [low, high] if high / low > 1.25 else [low]  # nearer, their labels would touch
-    narrow = high / low <= 1.5
     wide = LogLocator(subs=subs, numticks=8)
     place.xaxis.set_major_locator(FixedLocator(ends) if narrow else wide)
     place.xaxis.set_minor_locator(NullLocator())

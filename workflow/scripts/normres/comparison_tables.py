@@ -11,6 +11,7 @@ from normres.inference import ALPHA
 from normres.parts import attributes, cells_of
 from normres.report_tables import EMPTY, Cell, Column, configuration_label, ends_text, number_text
 from normres.tables import configurations, read_cells
+from normres.wording import MINUS
 
 COLUMNS = [
     "kind", "of", "against", "metric", "unit", "paired",
@@ -100,7 +101,7 @@ def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 def compact_finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """A declared comparison without a sentence around it."""
-    title = f"{names[row['of']]} \N{MINUS SIGN} {names[row['against']]}"
+    title = f"{names[row['of']]} {MINUS} {names[row['against']]}"
     title += f" ({METRICS[row['metric']]})" if row["metric"] != "test_accuracy" else ""
     if pd.isna(row["difference"]):
         return f"{title}: no complete run on both sides"
@@ -152,7 +153,7 @@ def descriptive_columns(others: pd.DataFrame, names: Mapping[str, str]) -> list[
 
 def comparison_cell(row: Mapping[str, Any], names: Mapping[str, str]) -> Cell:
     """Both sides in words, and the metric where it is not the accuracy on test images."""
-    text = f"{names[row['of']]} \N{MINUS SIGN} {names[row['against']]}"
+    text = f"{names[row['of']]} {MINUS} {names[row['against']]}"
     under = [METRICS[row["metric"]]] if row["metric"] != "test_accuracy" else []
     under += ["in pairs, " + correlation_text(row)] if row["paired"] else []
     return Cell(text, "; ".join(under), text)
