@@ -11,8 +11,16 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from conftest import PROJECT
 from normres.config import read_config
+from normres.devices import has_bfloat16_units
 from normres.errors import InputError
-from normres.estimates import Estimates
+from normres.estimates import (
+    BFLOAT16_CPU,
+    FLOAT32_CPU,
+    GPU,
+    JOB_SECONDS,
+    Estimates,
+    reference,
+)
 from normres.grid import RUN_FILES
 from normres.pipeline import Pipeline
 from normres.progress import Display
@@ -119,9 +127,7 @@ def test_the_time_left_follows_the_runs_in_training(tmp_path, monkeypatch, gpus,
     many = pipeline(80, models=["convnet"], norms=["none"], batch_size=32, learning_rate=1e-4)
     display = Display(workflow(gpus), many)
     display.to_train = set(many.runs)
-    display.estimates = Estimates(many, display._device())
-    display.core_seconds = display._estimate()
-    display.core_seconds_left = sum(display.core_seconds.values())
+    display._estimate()
     shown = []
     monkeypatch.setattr("normres.progress.duration", shown.append)
     state = {"seconds_left": 100, "fraction": 0.5}
@@ -129,6 +135,48 @@ def test_the_time_left_follows_the_runs_in_training(tmp_path, monkeypatch, gpus,
     assert shown == [pytest.approx((len(many.runs) - 4) * 200 / places + 100)]
     display._left([])  # between two runs the pace is still known
     assert shown[1] == pytest.approx(len(many.runs) * 200 / places)
+
+
+def test_the_time_left_counts_timings_tables_and_figures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    display = Display(workflow(cores=2), pipeline(1, models=["convnet"], norms=["none"]))
+    display.to_time, display.total = {"many": 0.0}, 21
+    display._estimate()
+    shown = []
+    monkeypatch.setattr("normres.progress.duration", shown.append)
+    display._left([])
+    estimated = display.to_time["many"]
+    assert estimated > 5 and shown == [pytest.approx(estimated + 20 * JOB_SECONDS / 2)]
+
+    def job(rule, seconds_ago=0):
+        names = {"rule_name": rule, "rule_msg": rule, "wildcards": {"study": "many"}}
+        return SimpleNamespace(**names, created=time.time() - seconds_ago)
+
+    display.jobs = {1: job("time_training"), 2: job("plot_figure", seconds_ago=8)}
+    Path("results/many/logs").mkdir(parents=True)
+    Path("results/many/logs/time_training.progress.json").write_text('{"seconds_left": 3}')
+    display._left([])
+    assert shown[1] == pytest.approx(3 + 20 * JOB_SECONDS / 2)
+    display._finish(1)
+    display._finish(2)
+    display.done = 2
+    display._left([])
+    assert shown[2] == pytest.approx(19 * 8 / 2, rel=0.01)  # as long as the one that was done
+
+
+@pytest.mark.parametrize("flags, machine", [("avx2", FLOAT32_CPU), ("amx_bf16", BFLOAT16_CPU)])
+def test_estimates_are_those_of_a_processor_like_this_one(tmp_path, monkeypatch, flags, machine):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("normres.estimates.PROCESSOR", tmp_path / "cpuinfo")
+    assert reference("cpu") is BFLOAT16_CPU  # where there is no such file
+    Path("cpuinfo").write_text(f"flags : fpu {flags}\n")
+    assert reference("cpu") is machine and reference("cuda") is GPU
+    assert machine.machine in Estimates(pipeline(1)).source
+
+
+def test_units_for_bfloat16_are_told_without_torch_as_with_it():
+    there = has_bfloat16_units("cpu")
+    assert reference("cpu") is (BFLOAT16_CPU if there else FLOAT32_CPU)
 
 
 def test_redrawing_takes_no_longer_with_ten_thousand_runs(ten_thousand, tmp_path, monkeypatch):

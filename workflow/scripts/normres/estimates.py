@@ -1,29 +1,60 @@
-"""How long training takes, before it has begun: from runs trained here, else from a reference."""
+"""How long jobs take, before they have begun: from runs trained here, else from a reference."""
 
 import json
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from normres.dataset_facts import SIZES
-from normres.grid import Run
+from normres.grid import Run, Study
+from normres.options import UNTIMED_OPTIONS
 from normres.pipeline import RESULTS, Pipeline
 
-# Seconds of one CPU thread, or of a GPU with one run on it, for 1,000 training images of 32 x 32
-# pixels, evaluation included; of a GPU in batches of 128, the mean over norms.
-REFERENCE = {
-    "cpu": {"convnet": 1.5, "vgg11": 10.0, "resnet": 9.0, "plainnet": 9.0},
-    "cuda": {"convnet": 0.005, "vgg11": 0.0145, "resnet": 0.0185, "plainnet": 0.0185},
-}
-FLOAT32 = {"cpu": 1.8, "cuda": 5.0}  # times as long as bfloat16, about
-REFERENCE_MACHINE = {
-    "cpu": "two threads of an AMD EPYC in bfloat16",
-    "cuda": "an H100 in bfloat16",
-}
-OVERHEAD_SECONDS = {"cpu": 5, "cuda": 15}  # of a run: start, imports, compilation, outputs
+
+@dataclass(frozen=True)
+class Reference:
+    """What was measured on a machine, for others that nothing is known of."""
+
+    machine: str
+    # Seconds of one thread beside another one's run, or of a GPU with one run on it in batches of
+    # 128, for 1,000 training images of 32 x 32 pixels, evaluation included; the mean over norms.
+    seconds: Mapping[str, float]
+    float32: float  # how many times as long float32 takes, about
+    start: float  # seconds of a run beside its training: start, imports, compilation, outputs
+    warm_up: float  # seconds until a configuration can be timed
+
+
+BFLOAT16_CPU = Reference(
+    "two threads of an AMD EPYC in bfloat16",
+    {"convnet": 1.5, "vgg11": 10.0, "resnet": 9.0, "plainnet": 9.0},
+    float32=1.8,
+    start=5,
+    warm_up=1,
+)
+FLOAT32_CPU = Reference(
+    "two threads of an AMD EPYC with AVX2 only, in float32",
+    {"convnet": 4.0, "vgg11": 28.0, "resnet": 35.0, "plainnet": 35.0},
+    float32=1.0,
+    start=5,
+    warm_up=1,
+)
+GPU = Reference(
+    "an H100 in bfloat16",
+    {"convnet": 0.005, "vgg11": 0.0145, "resnet": 0.0185, "plainnet": 0.0185},
+    float32=5.0,
+    start=15,
+    warm_up=15,
+)
+PROCESSOR = Path("/proc/cpuinfo")
+JOB_SECONDS = 2.5  # of a core: a table or a figure
+# A timing's turns last at least that long (measurement.py); on a CPU a step takes about half as
+# long as in training, since nothing computes beside it.
+TURN_SECONDS = 0.15
+ALONE = {"cpu": 0.5, "cuda": 1.0}
 SHARING_GAIN = 1.4  # how much more runs that share a GPU by MPS train together (performance.md)
 RECORDS_READ = 300  # of earlier runs, the newest
 
@@ -55,28 +86,58 @@ class Estimates:
                 spent = last["train_seconds"] + last["eval_seconds"]
                 seconds[run["model"], run["norm"]].append(1000 * spent / images)
         self.measured = {key: median(values) for key, values in seconds.items()}
+        self.reference = reference(device)
         self.source = (
             "from earlier runs here"
             if self.measured
-            else f"nothing was trained here yet; from {REFERENCE_MACHINE[device]}"
+            else f"nothing was trained here yet; from {self.reference.machine}"
         )
 
     def seconds(self, study: str, run: Run) -> float:
         """Seconds of one run of a study, beside others on its GPU where `runs_per_gpu` says so."""
-        per_thousand = self.measured.get((run.model, run.norm))
-        if per_thousand is None:
-            reference = REFERENCE[self.device]
-            per_thousand = self.slower * reference.get(run.model, max(reference.values()))
-            if run.specification["precision"] == "float32":
-                per_thousand *= FLOAT32[self.device]
         images = run.specification["train_images"] or self.sizes[study]
-        trained = per_thousand * images / 1000 * run.specification["epochs"]
-        return OVERHEAD_SECONDS[self.device] + trained
+        trained = self._per_thousand(run) * images / 1000 * run.specification["epochs"]
+        return self.reference.start + trained
+
+    def _per_thousand(self, run: Run) -> float:
+        """Seconds that a run trains for 1,000 images."""
+        measured = self.measured.get((run.model, run.norm))
+        if measured is not None:
+            return measured
+        known = self.reference.seconds
+        per_thousand = self.slower * known.get(run.model, max(known.values()))
+        if run.specification["precision"] == "float32":
+            per_thousand *= self.reference.float32
+        return per_thousand
+
+    def timing_seconds(self, study: Study, repeats: int, cores: int) -> float:
+        """Seconds of a study's timing: warm-ups side by side, then turns one by one."""
+        configurations = {}
+        for run in study.runs:
+            axes = [axis for axis in run.axes.items() if axis[0] not in UNTIMED_OPTIONS]
+            configurations[run.model, run.norm, *axes] = run
+        seconds = len(configurations) * self.reference.warm_up / cores
+        for run in configurations.values():
+            # Two steps, and a prediction of 128 images, which takes a third of a step's time.
+            images = 2 * run.specification["batch_size"] + 128 / 3
+            turn = TURN_SECONDS + ALONE[self.device] * self._per_thousand(run) * images / 1000
+            seconds += (repeats + 2) * turn
+        return seconds
 
     def core_seconds(self, study: str, run: Run, cores: int) -> float:
         """Seconds of one run of a study, times the cores it uses."""
         threads = min(run.specification["cpu_threads"], cores)
         return self.seconds(study, run) * threads
+
+
+def reference(device: str) -> Reference:
+    """That of a machine like this one, as far as can be told without torch."""
+    if device == "cuda":
+        return GPU
+    with suppress(OSError):  # there is no such file but on Linux
+        if "bf16" not in PROCESSOR.read_text(encoding="utf-8"):
+            return FLOAT32_CPU
+    return BFLOAT16_CPU
 
 
 def training_images(dataset: Mapping[str, Any]) -> int:

@@ -7,12 +7,14 @@ date while it trains. On a terminal it redraws; elsewhere it prints a line every
 import atexit
 import json
 import logging
+import os
 import re
 import sys
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console, Group
@@ -24,7 +26,7 @@ from snakemake.logging import logger
 from snakemake.settings.types import ExecMode
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from normres.estimates import Estimates
+from normres.estimates import JOB_SECONDS, Estimates
 from normres.pipeline import RESULTS, Pipeline
 from normres.wording import duration
 
@@ -65,10 +67,12 @@ class Display(logging.Handler):
         self.jobs: dict[int, Any] = {}  # id -> what Snakemake said of a job that has started
         self.done = self.total = 0
         self.to_train: set[tuple[str, str]] = set()
+        self.to_time: dict[str, float] = {}  # studies, and the seconds that it may take
         # What the runs that are left take, kept as a sum: there may be thousands at each redraw.
         self.core_seconds: dict[tuple[str, str], float] = {}
         self.core_seconds_left = 0.0
         self.pace = 1.0  # seconds that runs in training take, per second that was estimated
+        self.job_seconds: list[float] = []  # what other jobs have taken
         self.started = time.monotonic()
         self.estimates: Estimates | None = None
         self.stop = threading.Event()
@@ -115,9 +119,11 @@ class Display(logging.Handler):
     def _plan(self, stats: dict[str, int]) -> None:
         if self.planned:  # a dry run says it twice
             return
-        jobs = self.workflow.dag.needrun_jobs()
-        train = [job.wildcards for job in jobs if job.rule.name == "train"]
-        self.to_train = {(wildcards.study, wildcards.run) for wildcards in train}
+        for job in self.workflow.dag.needrun_jobs():
+            if job.rule.name == "train":
+                self.to_train.add((job.wildcards.study, job.wildcards.run))
+            elif job.rule.name == TIMING:
+                self.to_time[job.wildcards.study] = 0.0
         self.planned = {rule: count for rule, count in stats.items() if rule != "total"}
         self.total = sum(self.planned.values())
         if self.workflow.dryrun:
@@ -125,12 +131,17 @@ class Display(logging.Handler):
 
     def _finish(self, job_id: int) -> None:
         job = self.jobs.pop(job_id, None)
-        if job is not None:
-            self._forget_progress(job)
-        if job is not None and job.rule_name == "train":
+        if job is None:
+            return
+        self._forget_progress(job)
+        if job.rule_name == "train":
             key = (job.wildcards["study"], job.wildcards["run"])
             self.to_train.discard(key)
             self.core_seconds_left -= self.core_seconds.pop(key, 0)
+        elif job.rule_name == TIMING:
+            self.to_time.pop(job.wildcards["study"], None)
+        else:
+            self.job_seconds.append(time.time() - job.created)
 
     def _forget_progress(self, job: logging.LogRecord) -> None:
         if job.rule_name == "train":
@@ -176,9 +187,7 @@ class Display(logging.Handler):
         if not self.active():
             return
         self.started = time.monotonic()
-        self.estimates = Estimates(self.pipeline, self._device())
-        self.core_seconds = self._estimate()
-        self.core_seconds_left = sum(self.core_seconds.values())
+        self._estimate()
         self.console.print(Text(self.describe_plan()))
         self.thread = threading.Thread(target=self._show, daemon=True)
         self.thread.start()
@@ -209,10 +218,10 @@ class Display(logging.Handler):
 
     def describe_plan(self) -> str:
         """In words, what Snakemake is about to do and about how long it takes."""
-        other = sum(count for rule, count in self.planned.items() if rule != "train")
+        other = _count(sum(self.planned.values()) - len(self.to_train), "other job")
+        seconds = sum(self.core_seconds.values()) / self._places() + self._left_of_others()
         if not self.to_train:
-            return f"no run to train, {_count(other, 'other job')}"
-        seconds = sum(self._estimate().values()) / self._places()
+            return f"no run to train, {other}: about {duration(seconds)}"
         if self._on_cluster():
             where = f"with {_count(self._places(), 'run')} at a time, without waiting in the queue"
         elif self._device() == "cuda":
@@ -220,7 +229,7 @@ class Display(logging.Handler):
         else:
             where = f"on {_count(self._places(), 'core')}"
         return (
-            f"{_count(len(self.to_train), 'run')} to train, {_count(other, 'other job')}: "
+            f"{_count(len(self.to_train), 'run')} to train, {other}: "
             f"about {duration(seconds)} {where} ({self.estimates.source})"
         )
 
@@ -243,16 +252,25 @@ class Display(logging.Handler):
         most = self.workflow.nodes if self._on_cluster() else self.workflow.cores
         return max(1, min(most, self._gpus() or most))
 
-    def _estimate(self) -> dict[tuple[str, str], float]:
-        """For each run to train, its seconds times the places that it takes."""
+    def _cores(self) -> int:
+        """How many jobs that are no runs this machine does at a time."""
+        return (os.cpu_count() or 1) if self._on_cluster() else self.workflow.cores
+
+    def _estimate(self) -> None:
+        """Estimate runs, in seconds times the places that they take, and timings."""
+        self.estimates = Estimates(self.pipeline, self._device())
         cores = self.workflow.cores if self._device() == "cpu" and not self._on_cluster() else 1
-        return {
+        self.core_seconds = {
             key: self.estimates.core_seconds(key[0], self.pipeline.runs[key], cores)
             for key in self.to_train
         }
+        self.core_seconds_left = sum(self.core_seconds.values())
+        for name in self.to_time:
+            study, repeats = self.pipeline.studies[name], self.pipeline.config.timing_repeats
+            self.to_time[name] = self.estimates.timing_seconds(study, repeats, self._cores())
 
     def _print_plan(self) -> None:
-        self.estimates = Estimates(self.pipeline, self._device())
+        self._estimate()
         self.console.print(Text(f"Dry run: {self.describe_plan()}.", style="bold"))
 
     def _show(self) -> None:
@@ -315,7 +333,7 @@ class Display(logging.Handler):
         return submitted - len(states) if self._on_cluster() else 0
 
     def _left(self, states: list[tuple[str, str, dict[str, Any]]]) -> str:
-        """Time until all runs are trained: what those in training say, estimates for the rest.
+        """Time until all is done: what runs in training and timings say, estimates for the rest.
 
         Estimates are stretched by what those in training take compared with theirs.
         """
@@ -330,7 +348,17 @@ class Display(logging.Handler):
             self.pace = taken / expected
         seconds *= self.pace
         seconds += sum(state["seconds_left"] or 0 for *_, state in states) / max(len(states), 1)
-        return duration(seconds)
+        return duration(seconds + self._left_of_others())
+
+    def _left_of_others(self) -> float:
+        """Seconds until timings, tables and figures are done, if no run is waited for."""
+        timing = dict(self.to_time)
+        for job in list(self.jobs.values()):
+            if (left := timing_left(job)) is not None:
+                timing[job.wildcards["study"]] = left
+        others = self.total - self.done - len(self.to_train) - len(timing)
+        each = fmean(self.job_seconds) if self.job_seconds else JOB_SECONDS
+        return sum(timing.values()) + max(others, 0) * each / self._cores()
 
     def _training(self) -> list[tuple[str, str, dict[str, Any]]]:
         states = []
