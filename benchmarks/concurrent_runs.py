@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 # First, since they put the project's package on the path.
-from speed_tables import command_line, device_slug, prepared, write_rows  # isort: skip
+from speed_tables import command_line, device_slug, prepared, quartiles, write_rows  # isort: skip
 from training_speed import BATCH, HUGE_PAGES, TOGETHER, OurLoop, batched, specify  # isort: skip
 
 from normres.devices import choose_computation, choose_device
@@ -163,7 +163,7 @@ def describe_row(
     """A row of the table, printed; `ratio` is to the first arrangement."""
     precision, model, norm = cell
     runs, threads, together = arrangement
-    low, middle, high = statistics.quantiles(rates, n=4, method="inclusive")
+    low, middle, high = quartiles(rates)
     ratio = statistics.median(a / b for a, b in zip(rates, first, strict=True))
     how = "on streams of one process" if together else f"x {threads} threads"
     print(

@@ -53,7 +53,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--margin", type=float, default=1.0, help="points of accuracy")
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if len(set(arguments.seeds)) < 2:
+        parser.error("--seeds: two or more, since the test is one over seeds")
+    return arguments
 
 
 def compare(
@@ -62,12 +65,14 @@ def compare(
     """A row a precision: the accuracies in percent, and the test of their difference."""
     given = {"batch_size": options.batch_size, "learning_rate": options.learning_rate}
     given |= {"normalize": "half", "cpu_threads": options.threads}
-    plain, ours = [], {precision: [] for precision in options.precisions}
+    plain, ours, facts = [], {precision: [] for precision in options.precisions}, {}
     for seed in options.seeds:
         for precision, accuracies in ours.items():
             given["precision"] = precision
             specification = resolve(model, norm, seed, options.epochs, given)
             computation = choose_computation(specification, device)
+            facts[precision] = describe(computation)
+            torch.compiler.reset()  # earlier runs count against how much is compiled at all
             run = TrainingRun(specification, images, computation)
             *_, last = run.train()
             accuracies.append(100 * last["test_accuracy"])
@@ -75,13 +80,13 @@ def compare(
         loop = PlainLoop(specification, images, device)
         loop.train(options.epochs * math.ceil(images.n_train / options.batch_size))
         plain.append(100 * loop.accuracy())
-    facts = describe(computation)
     rows = []
     for precision, accuracies in ours.items():
         row = {"model": model, "norm": norm, "precision": precision, "epochs": options.epochs}
         row |= {"ours_mean": np.mean(accuracies), "plain_mean": np.mean(plain)}
         row |= test(np.array(accuracies), np.array(plain), options.margin)
-        row |= {key: facts[key] for key in ("device_name", "cpu_threads", "torch", "compiled")}
+        shown = ("device_name", "cpu_threads", "torch", "compiled")
+        row |= {key: facts[precision][key] for key in shown}
         rows.append(row)
         print(
             f"{model} {norm} {precision}: ours {row['ours_mean']:.2f} %, "

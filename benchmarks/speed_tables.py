@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
@@ -51,6 +53,11 @@ def prepared(data: Path | None) -> Iterator[Path]:
 def device_slug(device_name: str) -> str:
     """A device's name as part of a file's name."""
     return re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """The lower quartile, the median and the upper one; of one value, three times it."""
+    return np.quantile(values, (0.25, 0.5, 0.75)).tolist()
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:

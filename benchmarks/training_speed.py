@@ -36,10 +36,11 @@ import torch
 from torch import nn
 
 # First, since it puts the project's package on the path.
-from speed_tables import command_line, device_slug, prepared, write_rows  # isort: skip
+from speed_tables import command_line, device_slug, prepared, quartiles, write_rows  # isort: skip
 from normres.devices import Computation, can_compile, choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import run_command
+from normres.graphs import capture
 from normres.images import Images, open_images
 from normres.layers import Classifier, PaddedConv2d, SmallMapConv2d
 from normres.options import resolve
@@ -252,7 +253,7 @@ def ratios(ours: Sequence[float], others: Sequence[float]) -> list[float]:
 
 def spread(name: str, prefix: str, values: Sequence[float]) -> dict[str, float]:
     """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    low, middle, high = quartiles(values)
     return {name: middle, f"{prefix}low": low, f"{prefix}high": high}
 
 
@@ -345,16 +346,7 @@ def fastest(action: Callable[[], Any], device: torch.device, repeats: int = 7) -
 
 def _graphed(action: Callable[[], Any], repeats: int) -> float:
     """Seconds of a call within a CUDA graph, the fewest of some repeats."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            action()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(CALLS_A_GRAPH):
-            action()
+    graph, _ = capture(action, torch.device("cuda"), CALLS_A_GRAPH)
     seconds = []
     for _ in range(repeats + 2):
         torch.cuda.synchronize()
@@ -386,7 +378,7 @@ def compare_choices(cell: tuple, data: Path, device: str, options: argparse.Name
             rates[label].append(timed(loop, steps))
     texts = [f"{label} {statistics.median(values):.0f}" for label, values in rates.items()]
     print(" ".join((*cell,)), "|", "; ".join(texts), "images/s", flush=True)
-    torch._dynamo.reset()
+    torch.compiler.reset()
     del loops
     gc.collect()
 

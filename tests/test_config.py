@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from normres import catalog
-from normres.config import read_config
+from normres.config import check_keys, read_config
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
 
@@ -347,3 +347,24 @@ def test_reading_leaves_the_configuration_as_it_was():
     before = deepcopy(raw)
     read_config(raw)
     assert raw == before
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("s: {epochs: 1, seeds: [0],\n  epochs: 2}", ["s.epochs", "line 1", "line 2"]),
+        ("a: 1\nb:\n  - {c: 1}\n  - d: 1\n    e: 1\n    d: 2\n", ["b.1.d", "line 4", "line 6"]),
+    ],
+)
+def test_a_key_given_twice_is_refused(tmp_path, text, words):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        check_keys([tmp_path / "mine.yaml"])
+    assert all(word in str(caught.value) for word in ["mine.yaml", *words])
+
+
+def test_a_key_given_once_is_taken(tmp_path):
+    for text in ("", '{"a": {"b": 1}, "c": {"b": 1}}', "[1, 1]"):
+        (tmp_path / "mine.json").write_text(text)
+        check_keys([tmp_path / "mine.json"])
+    check_keys([PROJECT / "config.yaml"])

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import time
 
 import pytest
 import torch
@@ -9,9 +10,18 @@ import torch
 from conftest import small_run
 from normres.devices import choose_computation
 from normres.measurement import Measurement
+from normres.norm_timing import Case, CaseTimer, measure_cases
 from normres.training import TrainingRun
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+@pytest.fixture(autouse=True)
+def compile_anew(monkeypatch):
+    """What earlier tests compiled counts against the most that torch compiles in a process."""
+    torch.compiler.reset()
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+
 
 NETWORKS = [(m, n) for m in ("convnet", "vgg11", "resnet") for n in ("none", "batch", "group")]
 
@@ -43,7 +53,8 @@ def test_losses_are_those_of_the_cpu(digits, model, norm, precision, compiled):
     specification = small_run(
         model, norm, epochs=1, compile=compiled, optimizer="sgd", momentum=0.0, learning_rate=1e-7
     )
-    expected = TrainingRun(specification, digits, choose_computation(specification, "cpu"))
+    reference = {**specification, "compile": False}
+    expected = TrainingRun(reference, digits, choose_computation(reference, "cpu"))
     list(expected.train())
     run = train({**specification, "precision": precision}, digits)
     assert run.computation.compiled == compiled
@@ -84,6 +95,30 @@ def test_peak_memory_grows_by_what_more_images_keep(digits_folder):
         peaks.append(measured.peak_bytes)
     kept = 4 * (32 * 30**2 + 64 * 14**2 + 128 * 12**2)  # bytes an image
     assert peaks[1] - peaks[0] > (512 - 32) * kept
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "layer", "instance"])
+def test_norm_layers_are_timed_without_their_launches(norm):
+    """Less than Python needs to start one: eight images of 8 x 8 pixels are nothing to a GPU."""
+    options = (("groups", 8),) if norm == "group" else ()
+    case = Case(norm, options, 8, 32, 8, "channels_last")
+    computation = choose_computation(small_run("resnet", norm, precision="bfloat16"), "cuda")
+    rows = measure_cases([case], computation, 3)
+    assert [row.get("reason") for row in rows] == [None] * 3
+    assert all(0 < row["forward_seconds"] < row["training_seconds"] < 1e-3 for row in rows)
+    timer = CaseTimer(case, computation, torch.bfloat16)
+    timer.prepare()
+    launched = min(eager_seconds(timer.only_forward) for _ in range(5))
+    assert min(row["forward_seconds"] for row in rows) < launched
+
+
+def eager_seconds(call, calls=20):
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(calls):
+        call()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - started) / calls
 
 
 def test_float32_is_not_tf32():

@@ -148,6 +148,12 @@ def test_a_measurement_gives_joules_a_step(digits_folder, monkeypatch):
     made.run.step = lambda batch: (steps.append(1), step(batch))
     made.calls = {"step": 1}
     assert made.repeat()["step_joules"] == 1.0
+    draw, counting = made._draw, made.meter.start
+    events = []
+    made._draw = lambda name, calls: (events.append("draw"), draw(name, calls))[1]
+    made.meter.start = lambda: (events.append("start"), counting())
+    made.repeat()
+    assert events[-2:] == ["draw", "start"]  # nothing but steps is counted
     made.meter.stop = lambda: 0.0  # a counter that stands still
     assert made.repeat()["step_joules"] is None
     made.meter = None

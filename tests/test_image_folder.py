@@ -1,5 +1,7 @@
 """Image folders: every format and colour mode, and each mistake named in one line."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,6 +27,12 @@ def photos(tmp_path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.full((8, 10, 3), (i, label, n), np.uint8)).save(path)
     return folder
+
+
+def test_one_class_is_refused(photos, out):
+    for part in ("train", "test"):
+        shutil.rmtree(photos / part / "dog")
+    assert "one class only, 'cat'" in refusal(out, "--folder", photos)
 
 
 def test_folder_keeps_order_classes_and_pixels(photos, out):

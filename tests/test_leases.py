@@ -136,6 +136,16 @@ def test_a_whole_gpu_is_the_free_one(holder):
     assert said(holder("0,1", runs_per_gpu=2, seconds=0)) == "waits"
 
 
+def test_a_whole_gpu_waits_for_runs_that_were_started_with_more_slots(holder):
+    runs = [holder("0", runs_per_gpu=2) for _ in range(2)]
+    assert [said(run) for run in runs] == ["0", "0"]
+    runs[0].kill()  # one of the two slots is free now; which one, they alone know
+    timings = [holder("0", WHOLE="1", seconds=0), holder("0", runs_per_gpu=2, WHOLE="1")]
+    assert [said(timing) for timing in timings] == ["waits", "waits"]
+    runs[1].kill()
+    assert {until_not(timing, "waits") for timing in timings} == {"0"}
+
+
 def test_a_whole_gpu_is_had_as_its_runs_end(holder):
     """Two want a whole GPU while runs hold slots of both: each keeps to one, and has it in time."""
     runs = []

@@ -167,6 +167,13 @@ def test_the_smallest_side_works_and_one_pixel_less_is_refused(model):
         build(model, side=smallest - 1)
 
 
+def test_maps_of_one_pixel_are_refused_where_the_norm_cannot_use_them():
+    assert build("convnet", "instance", side=11).train()(images(side=11)).shape == (2, 10)
+    with pytest.raises(InputError, match=r"instance needs maps of 2 pixels .* maps of 1 x 1 in co"):
+        build("convnet", "instance", side=10)
+    assert build("convnet", "group", side=10).train()(images(side=10)).shape == (2, 10)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_images_of_one_batch_do_not_see_each_other_in_evaluation(model):
     network = build(model, "batch")

@@ -8,7 +8,9 @@ import time_norms
 from normres import leases
 from normres.config import read_config
 from normres.devices import choose_computation
-from normres.norm_timing import LAYOUTS, Case, CaseTimer, measure_cases, norm_shapes
+from normres.errors import InputError
+from normres.models import norm_shapes
+from normres.norm_timing import LAYOUTS, Case, CaseTimer, measure_cases
 from normres.options import resolve
 from normres.pipeline import canonical
 from normres.timed import list_timed
@@ -56,6 +58,28 @@ def test_cases_take_turns_and_a_case_that_cannot_be_is_named():
     assert [row.get("repeat") for row in rows] == [None, 1, 2, 3]
     assert "spatial" in rows[0]["reason"] and rows[0]["norm"] == "instance"
     assert all(row["forward_seconds"] > 0 and row["training_seconds"] > 0 for row in rows[1:])
+
+
+@pytest.mark.parametrize(
+    "study, words",
+    [
+        ({"norms": ["none"]}, "no norm whose cost could be measured"),
+        (
+            {"norms": ["batch"], "precision": ["float32", "bfloat16"]},
+            "one precision; .* has bfloat",
+        ),
+        ({"norms": ["batch"], "cpu_threads": [1, 2]}, "one cpu_threads; the study has 1, 2"),
+    ],
+)
+def test_what_has_no_one_cost_is_refused(tmp_path, digits_folder, study, words):
+    study = {"dataset": "digits", "models": ["convnet"], "seeds": [0], "epochs": 1, **study}
+    (made,) = read_config({"study": "s", "studies": {"s": study}}).studies
+    (tmp_path / "timed.json").write_text(canonical(list_timed(made, 6)))
+    arguments = ["--timed", str(tmp_path / "timed.json"), "--out", str(tmp_path / "cost.csv")]
+    arguments += ["--dataset", str(digits_folder / "dataset.json"), "--device", "cpu"]
+    with pytest.raises(InputError, match=words):
+        time_norms.main(arguments)
+    assert not (tmp_path / "cost.csv").exists()
 
 
 def test_the_table_of_a_study(tmp_path, digits_folder, monkeypatch):

@@ -93,6 +93,13 @@ def test_accuracies_reported_elsewhere_lie_inside_or_outside(tmp_path: Path) -> 
     )
 
 
+def test_intervals_of_times_are_claimed_where_there_are_some(tmp_path: Path) -> None:
+    write_inputs(tmp_path, "quickstart", norms=["none"])
+    none = {f"seconds_per_epoch_{end}": "" for end in ("low", "high")}
+    rewrite(tmp_path / "summary.csv", timing_repeats="2", **none)
+    assert re.search(r" to [\d.]+ s \(.*\): medians of 2 repeats, on", told(tmp_path)["Costs"])
+
+
 def test_one_run_has_no_interval_and_is_no_comparison(tmp_path: Path) -> None:
     write_inputs(tmp_path, "single")
     parts = told(tmp_path)

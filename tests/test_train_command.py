@@ -1,6 +1,7 @@
 """train.py as a command: its files, resumption, the store, and what it says of bad input."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import train
 from conftest import PROJECT, read_history, read_record, small_run
 from normres import fingerprint, history
 from normres.devices import choose_device
-from normres.errors import NO_DEVICE, InputError, run_command
+from normres.errors import NO_DEVICE, STOPPED, InputError, run_command
 from normres.grid import RUN_FILES
 
 SMALL = ["--batch_size", "16", "--train_images", "58", "--test_images", "30"]
@@ -155,6 +156,21 @@ def stop_at(epoch, train_epoch):
         train_epoch(run, after_batch)
 
     return stopping
+
+
+@pytest.mark.parametrize("store", [[], ["--store", "store"]])
+def test_a_stopped_run_is_saved_only_in_a_store(
+    digits_folder, tmp_path, monkeypatch, capsys, store
+):
+    monkeypatch.chdir(tmp_path)
+    stop = lambda self, run: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+    monkeypatch.setattr(train.ProgressFile, "after_epoch", stop)
+    arguments = ["--data", digits_folder, "--out", "run", "--model", "convnet", "--norm", "none"]
+    arguments += ["--epochs", 2, "--train_images", 40, "--test_images", 20, *store]
+    assert train.main([*map(str, arguments)]) == STOPPED
+    said = capsys.readouterr().out
+    assert ("saved epoch 0" in said) == bool(store)
+    assert ("not saved: there is no --store" in said) == (not store)
 
 
 @pytest.mark.parametrize("content", [b"", b"no state", None])

@@ -1,6 +1,7 @@
 """The training loop against an independent plain one, and what a seed fixes."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from conftest import small_run
 from normres import catalog
 from normres.devices import can_compile, choose_computation, choose_device
 from normres.errors import InputError
+from normres.evaluation import batch_size as evaluation_batch
 from normres.evaluation import evaluate
 from normres.history import COLUMNS, GRADIENT_NORMS
 from normres.images import split
@@ -263,6 +265,50 @@ def test_a_compiled_network_trains_the_same(digits):
     assert compiled.history[1]["train_loss"] == pytest.approx(
         eager.history[1]["train_loss"], rel=1e-3
     )
+
+
+@pytest.mark.parametrize("lacking", ["compiler", "headers"])
+def test_without_what_it_takes_a_network_is_not_compiled(monkeypatch, tmp_path, lacking):
+    """A C++ compiler called as torch.compile calls it, and Python.h."""
+    (tmp_path / "Python.h").touch()
+    (tmp_path / "g++").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert can_compile("cpu")
+    if lacking == "headers":
+        (tmp_path / "Python.h").unlink()
+    else:
+        monkeypatch.setenv("CXX", str(tmp_path / "absent"))
+    assert not can_compile("cpu")
+
+
+def test_triton_needs_a_c_compiler(monkeypatch, tmp_path):
+    monkeypatch.setattr("normres.devices.has_triton", lambda: True)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert not can_compile("cuda")
+    (tmp_path / "clang").touch(mode=0o755)
+    assert can_compile("cuda")
+    monkeypatch.setenv("CC", "absent")
+    assert not can_compile("cuda")
+
+
+@pytest.mark.skipif(not can_compile("cpu"), reason="no C++ compiler")
+def test_a_batch_of_all_images_is_compiled(digits, monkeypatch):
+    """As of a batch_size beyond their number: what is recorded as compiled is."""
+    specification = small_run("convnet", compile=True, batch_size=100, epochs=1)
+    run = TrainingRun(specification, digits, choose_computation(specification, "cpu"))
+    assert run.step.full_size == len(run.sets["train"]) == 58
+
+
+def test_larger_images_are_evaluated_fewer_at_a_time():
+    def size(side):
+        return evaluation_batch(SimpleNamespace(pixels=np.zeros((1, side, side, 3), np.uint8)))
+
+    assert [size(side) for side in (28, 32, 64, 224, 2000)] == [1024, 1024, 256, 20, 1]
 
 
 def test_without_a_compiler_a_network_is_not_compiled(monkeypatch):

@@ -17,7 +17,7 @@ from normres.pipeline import RESULTS, load_pipeline
 from normres.progress import attach_display
 from normres.workplace import Workplace
 
-pipeline = load_pipeline(config)
+pipeline = load_pipeline(config, workflow.configfiles)
 pipeline.set_environment(workflow.overwrite_configfiles)
 pipeline.share_gpus(workflow)
 outlive_warnings(workflow)

@@ -20,10 +20,11 @@ import pandas as pd
 from normres import catalog
 from normres.devices import Computation, choose_computation, choose_device
 from normres.environment import describe
-from normres.errors import run_command
+from normres.errors import InputError, run_command
 from normres.files import read_json
 from normres.leases import lease_for_timing
-from normres.norm_timing import FORWARD, LAYOUTS, TRAINING, Case, measure_cases, norm_shapes
+from normres.models import norm_shapes
+from normres.norm_timing import FORWARD, LAYOUTS, TRAINING, Case, measure_cases
 from normres.statistics import median_estimates
 from normres.tables import write_table
 from normres.timed import read_timed
@@ -36,11 +37,11 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     listed = read_timed(arguments.timed)
     side, _, channels = read_json(arguments.dataset)["shape"]
+    check_comparable(listed["timed"], arguments.timed)
     cases, layers = list_cases(listed["timed"], channels, side)
     lease_for_timing(arguments.device, arguments.gpus, arguments.runs_per_gpu)
-    computation = choose_computation(
-        listed["timed"][0]["specification"], choose_device(arguments.device, arguments.gpus)
-    )
+    specification = listed["timed"][0]["specification"]
+    computation = choose_computation(specification, choose_device(arguments.device, arguments.gpus))
     rows = measure_cases(
         cases,
         computation,
@@ -66,7 +67,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--gpus", type=int, help="GPUs that a scheduler has promised")
     parser.add_argument("--runs-per-gpu", type=int, default=1, help="runs that may share a GPU")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    for name in ("repeats", "runs_per_gpu"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} is at least 1, not {value}")
+    return arguments
+
+
+def check_comparable(timed: list[dict[str, Any]], path: Path) -> None:
+    """Raise InputError where there is no norm to time, or no one way to compute that all share."""
+    if all(entry["norm"] == "none" for entry in timed):
+        raise InputError(f"{path}: the study has no norm whose cost could be measured")
+    for option in ("precision", "cpu_threads"):
+        values = {entry["specification"][option] for entry in timed}
+        if len(values) > 1:
+            among = ", ".join(map(str, sorted(values)))
+            raise InputError(f"{path}: norms are timed with one {option}; the study has {among}")
 
 
 def list_cases(

@@ -106,13 +106,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what = parser.add_argument_group("what to time: a list, or each model with each norm")
     what.add_argument("--timed", type=Path, help="a study's list, as Snakemake writes it")
     what.add_argument("--model", nargs="+", choices=catalog.names("networks"))
-    what.add_argument("--norm", nargs="+", choices=catalog.names("norms"), default=["none"])
+    what.add_argument("--norm", nargs="+", choices=catalog.names("norms"), help="[none]")
     add_options(parser, "training options, for all of them")
     arguments = parser.parse_args(argv)
     if (arguments.timed is None) == (arguments.model is None):
         parser.error("give either --model or --timed")
-    if min(arguments.repeats or 1, arguments.cores) < 1 or arguments.repeats == 0:
-        parser.error("--repeats and --cores are at least 1")
+    chosen = [name for name in ("norm", *option_schemas()) if getattr(arguments, name) is not None]
+    if arguments.timed and chosen:
+        parser.error(f"--{chosen[0]} goes with --model; what --timed lists has its own")
+    for name in ("repeats", "cores", "runs_per_gpu"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} is at least 1, not {value}")
     return arguments
 
 
@@ -122,7 +126,7 @@ def by_hand(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name, value in given.items() if value is not None}
     optimizer = given.get("optimizer", option_schemas()["optimizer"]["default"])
     timed, read = [], set()
-    for model, norm in itertools.product(arguments.model, arguments.norm):
+    for model, norm in itertools.product(arguments.model, arguments.norm or ["none"]):
         taken = {k: v for k, v in given.items() if applies(k, model, norm, optimizer)}
         read |= set(taken)
         plan = make_plan({"model": model, "norm": norm, "seed": 0, "epochs": 1, **taken})

@@ -9,8 +9,9 @@ linked from there, one that was longer gives its first epochs, and one that was 
 shorter goes on from its last state, to the same bytes as if it had never stopped. Options that are
 not given have the exercise's values; names, types and defaults are those of config.yaml.
 
-On SIGTERM, SIGUSR1 or Ctrl-C the step is finished and the state saved. Exit codes: 0 done, 2 bad
-input, 69 no GPU where one was promised, 75 stopped by a signal, 130 by Ctrl-C, 1 anything else.
+On SIGTERM, SIGUSR1 or Ctrl-C the step is finished and the state saved in --store. Exit codes: 0
+done, 2 bad input, 69 no GPU where one was promised, 75 stopped by a signal, 130 by Ctrl-C, 1
+anything else.
 """
 
 import argparse
@@ -99,7 +100,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--runs-per-gpu", type=int, default=1, help="runs that may share a GPU of this machine"
     )
-    parser.add_argument("--store", type=Path, help="where runs are kept; none: nothing is kept")
+    parser.add_argument(
+        "--store", type=Path, help="where runs are kept; without it, one that is stopped is lost"
+    )
     parser.add_argument(
         "--save-every", type=float, default=30, help="seconds between two savings of the state"
     )
@@ -114,7 +117,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help='instead of --model and options: {"specification": {}, "fingerprint": ""} as JSON',
     )
     add_options(parser, "training options")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.runs_per_gpu < 1:
+        parser.error("--runs-per-gpu is at least 1")
+    return arguments
 
 
 def read_plan(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -172,7 +178,10 @@ def train_into(
     device = choose_device(arguments.device, arguments.gpus)
     computation = choose_computation(specification, device)
     if wants_compilation(specification, device, computation.precision) and not computation.compiled:
-        print("not compiled: there is no C++ compiler (or, on CUDA, no Triton)")
+        print(
+            "not compiled: torch.compile needs a C++ compiler and Python's headers "
+            "(on CUDA: Triton, a C compiler and the headers)"
+        )
     run = TrainingRun(specification, images, computation)
     check_last_batch(len(run.sets["train"]), specification)
     environments = resume(run, stored, computation)
@@ -195,12 +204,14 @@ def train_into(
             print(" ".join(f"{_cell(row[column]):>19}" for column in LOGGED), flush=True)
             report.after_epoch(run)
             due = run.epoch == epochs or time.monotonic() - saved >= arguments.save_every
-            if due and not run.diverged:
+            if arguments.store and due and not run.diverged:
                 save()
                 saved = time.monotonic()
             stop.check()
     except Interrupted:
-        if run.history and not run.diverged:
+        if not arguments.store:
+            print("not saved: there is no --store", flush=True)
+        elif run.history and not run.diverged:
             save()
             print(f"saved {position(run)}", flush=True)
         raise

@@ -4,9 +4,13 @@ Snakemake calls this while it reads the Snakefile, so nothing here imports torch
 a data set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from normres.errors import InputError
 from normres.grid import Study, expand
@@ -46,6 +50,35 @@ def read_config(raw: Mapping[str, Any]) -> Config:
     names = _select(config["study"], config["studies"])
     studies = [expand(name, config["studies"][name]) for name in names]
     return Config(studies=studies, claims=config.get("claims", []), **settings)
+
+
+def check_keys(paths: Iterable[str | Path]) -> None:
+    """Raise InputError where a configuration file has a key twice: the last one would win unsaid.
+
+    `paths` are files that Snakemake has read, so that they are well-formed.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    for path in paths:
+        with suppress(yaml.YAMLError):  # JSON that YAML cannot read, with tabs
+            _check_keys_of(yaml.compose(Path(path).read_text(encoding="utf-8"), loader), path, [])
+
+
+def _check_keys_of(node: yaml.Node | None, path: str | Path, above: list[str]) -> None:
+    """`above` are the keys that lead to `node`."""
+    if isinstance(node, yaml.SequenceNode):
+        for i, entry in enumerate(node.value):
+            _check_keys_of(entry, path, [*above, str(i)])
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        name = ".".join([*above, str(key.value)])
+        if key.value in lines:
+            first = lines[key.value]
+            raise InputError(f"{path}: {name} stands in line {first} and again in line {line}")
+        lines[key.value] = line
+        _check_keys_of(value, path, [*above, str(key.value)])
 
 
 def _coerce_config(raw: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:

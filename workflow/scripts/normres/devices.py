@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import sysconfig
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._triton import has_triton
 
 from normres.errors import DeviceError, InputError
 
@@ -165,13 +167,23 @@ def has_bfloat16_units(device: str) -> bool:
 
 
 def can_compile(device: str) -> bool:
-    """Whether torch.compile has what it needs: a C++ compiler on the CPU, Triton on CUDA."""
-    if device == "cuda":
-        return torch.utils._triton.has_triton()
-    return cpp_compiler() is not None
+    """Whether torch.compile has what it needs: a compiler, Python's headers; on CUDA Triton, too.
+
+    Triton's own code is for the GPU, but what starts it is C, compiled at first use.
+    """
+    compiler = cpp_compiler() if device == "cpu" else c_compiler()
+    if compiler is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return False
+    return device == "cpu" or has_triton()
 
 
 def cpp_compiler() -> str | None:
-    """The path of the C++ compiler, or None where there is none."""
-    found = (shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++"))
-    return next((path for path in found if path), None)
+    """The path of the C++ compiler that torch.compile takes, or None where it is not there."""
+    usual = "clang++" if platform.system() == "Darwin" else "g++"
+    return shutil.which(os.environ.get("CXX", usual))
+
+
+def c_compiler() -> str | None:
+    """The path of the C compiler that Triton takes, or None where it is not there."""
+    names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return next(filter(None, map(shutil.which, names)), None)

@@ -11,7 +11,7 @@ from normres.batches import ImageSet
 from normres.devices import Computation
 from normres.seeding import derive
 
-TEST_BATCH = 1024  # the exercise's
+TEST_BATCH = 1024  # the exercise's, for images of 32 x 32 pixels
 PROBE_IMAGES = 32  # training images whose loss gives the gradient norms
 
 
@@ -40,7 +40,7 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64, device=computation.device)
     correct = torch.zeros((), dtype=torch.int64, device=computation.device)
     logits = []
-    for batch, labels in images.in_order(TEST_BATCH):
+    for batch, labels in images.in_order(batch_size(images)):
         with computation.autocast():
             output = network(batch).float()
         loss += cross_entropy(output, labels, reduction="sum")
@@ -54,6 +54,12 @@ def evaluate(
         accuracy=hits / len(images),
         logits=torch.cat(logits).cpu(),
     )
+
+
+def batch_size(images: ImageSet) -> int:
+    """How many images an evaluation takes at a time: fewer where they are larger, for memory."""
+    side = images.pixels.shape[1]
+    return max(1, min(TEST_BATCH, TEST_BATCH * 32**2 // side**2))
 
 
 def gradient_norms(

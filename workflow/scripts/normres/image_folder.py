@@ -54,6 +54,8 @@ def read_folder(
         odd = min(set(classes) ^ set(test_classes))
         where, lacks = ("train", "test") if odd in classes else ("test", "train")
         raise InputError(f"{folder}: class {odd!r} is in {where}/ but not in {lacks}/")
+    if len(classes) < 2:
+        raise InputError(f"{folder}: one class only, {classes[0]!r}; a network needs two or more")
     samples = train + test
     paths = [path for path, _ in samples]
     shape = _common_shape(paths, image_size, progress)

@@ -127,12 +127,15 @@ def _take_gpu(
     """Take all slots of one GPU: of a free one, else of the one with most free slots.
 
     What is taken there is kept while its other runs end. That makes nobody wait for ever: runs wait
-    with no slot in hand, and of those who want a whole GPU only one has its lock `all`.
+    with no slot in hand, and of those who want a whole GPU only one has its lock `all`. Slots of
+    runs that were started with a larger `runs_per_gpu` are waited for as well.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    names = ["all", *(f"slot-{slot}" for slot in range(runs_per_gpu))]
     taken: dict[str, dict[str, FileLock]] = {gpu: {} for gpu in gpus}
     while True:
+        slots = {f"slot-{slot}" for slot in range(runs_per_gpu)}
+        slots |= {path.name[path.name.rindex("slot-") :] for path in folder.glob("gpu-*-slot-*")}
+        names = ["all", *sorted(slots)]
         for gpu, locks in taken.items():
             for name in names:
                 lock = locks.get(name) or try_lock(_lock_file(folder, gpu, name))

@@ -63,14 +63,20 @@ class Measurement:
         A step is all that training does with a batch, a prediction the network's output for images
         that are on the device as float32, in evaluation mode.
         """
-        positions = [next(self.positions[name]) for _ in range(calls)]
+        positions = self._draw(name, calls)
         if name in (STEP, LAST_STEP):
-            self.run.working.module.train()
-            return self._clock(self.run.step, positions, wait=False)
+            return self._steps_seconds(positions)
         batches = [self.run.sets["train"].batch(chosen)[0] for chosen in positions]
         self.run.working.module.eval()
         with torch.no_grad():
             return self._clock(self._predict, batches, wait=True)
+
+    def _draw(self, name: str, calls: int) -> list[torch.Tensor]:
+        return [next(self.positions[name]) for _ in range(calls)]
+
+    def _steps_seconds(self, positions: Sequence[torch.Tensor]) -> float:
+        self.run.working.module.train()
+        return self._clock(self.run.step, positions, wait=False)
 
     def _predict(self, batch: torch.Tensor) -> torch.Tensor:
         with self.computation.autocast():
@@ -151,8 +157,9 @@ class Measurement:
         if self.meter is None:
             return None
         calls = math.ceil(self.meter.least_seconds / step_seconds)
+        positions = self._draw(STEP, calls)  # first: the device idles meanwhile
         self.meter.start()
-        self._seconds(STEP, calls)
+        self._steps_seconds(positions)
         return self.meter.stop() / calls or None
 
     def repeat(self) -> dict[str, float | None]:

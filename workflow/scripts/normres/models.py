@@ -1,15 +1,18 @@
 """From a run's specification to a network with its initial weights."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from normres import catalog
 from normres.errors import InputError
 from normres.seeding import derive
+
+Shape = tuple[int, int]  # channels, side in pixels
 
 
 def build_network(
@@ -18,7 +21,7 @@ def build_network(
     """The network of a run, mapping (N, in_channels, side, side) to (N, classes).
 
     Reads `model`, `norm` and the options that these two take. Raises InputError where the
-    architecture does not admit the image side.
+    architecture, or the norm in it, does not admit the image side.
     """
     model, norm = specification["model"], specification["norm"]
     smallest = catalog.constant("networks", model, "MIN_SIDE")
@@ -27,12 +30,52 @@ def build_network(
             f"{model} needs images of {smallest} x {smallest} pixels or more, not {side} x {side}: "
             f"set `image_size: {smallest}` or more in the study"
         )
+    _check_maps(specification, in_channels, side)
     norm_options = {key: specification[key] for key in catalog.options("norms", norm)}
     options = {key: specification[key] for key in catalog.options("networks", model)}
     if options.get("conv_bias") == "default":
         options["conv_bias"] = None
     norm_layer = partial(catalog.load("norms", norm).build, **norm_options)
     return catalog.load("networks", model).build(in_channels, side, classes, norm_layer, **options)
+
+
+class _Recorder(nn.Identity):
+    """Stands where a norm stands, and counts the shapes that it sees."""
+
+    def __init__(self, seen: Counter[Shape]):
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen[images.shape[1], images.shape[2]] += 1
+        return images
+
+
+def norm_shapes(specification: Mapping[str, Any], channels: int, side: int) -> Counter[Shape]:
+    """How many norm layers a network has of each shape, for images of channels x side x side."""
+    seen: Counter[Shape] = Counter()
+    model = specification["model"]
+    options = {key: specification[key] for key in catalog.options("networks", model)}
+    options["conv_bias"] = None  # biases change no shape
+    build = catalog.load("networks", model).build
+    network = build(channels, side, 10, lambda _: _Recorder(seen), **options)
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, channels, side, side))
+    return seen
+
+
+def _check_maps(specification: Mapping[str, Any], in_channels: int, side: int) -> None:
+    """Raise InputError where the norm cannot use maps as small as the network's last ones."""
+    model, norm = specification["model"], specification["norm"]
+    least = catalog.constant("norms", norm, "LEAST_PIXELS", 1)
+    if least == 1:
+        return
+    smallest = min(map_side for _, map_side in norm_shapes(specification, in_channels, side))
+    if smallest**2 < least:
+        raise InputError(
+            f"norm: {norm} needs maps of {least} pixels or more, but images of {side} x {side} "
+            f"become maps of {smallest} x {smallest} in {model}: set a larger `image_size`"
+        )
 
 
 @torch.no_grad()

@@ -3,48 +3,21 @@
 import math
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normres import catalog
 from normres.devices import Computation
+from normres.graphs import WARM_UP_CALLS, capture
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 LEAST_SECONDS = 0.02  # of the calls of a repeat together
-WARM_UP_CALLS = 3
+CALLS_A_GRAPH = 20  # on CUDA, where launching a small norm's kernels takes longer than they do
 FORWARD, TRAINING = "forward_seconds", "training_seconds"
-
-Shape = tuple[int, int]  # channels, side in pixels
-
-
-class _Recorder(nn.Identity):
-    """Stands where a norm stands, and counts the shapes that it sees."""
-
-    def __init__(self, seen: Counter[Shape]):
-        super().__init__()
-        self.seen = seen
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.seen[images.shape[1], images.shape[2]] += 1
-        return images
-
-
-def norm_shapes(specification: Mapping[str, Any], channels: int, side: int) -> Counter[Shape]:
-    """How many norm layers a network has of each shape, for images of channels x side x side."""
-    seen: Counter[Shape] = Counter()
-    model = specification["model"]
-    options = {key: specification[key] for key in catalog.options("networks", model)}
-    options["conv_bias"] = None  # biases change no shape
-    build = catalog.load("networks", model).build
-    network = build(channels, side, 10, lambda _: _Recorder(seen), **options)
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, channels, side, side))
-    return seen
 
 
 @dataclass(frozen=True)
@@ -67,11 +40,14 @@ class CaseTimer:
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(shape, generator=generator).to(computation.device, dtype)
         self.images = images.contiguous(memory_format=LAYOUTS[case.layout]).requires_grad_()
-        self.gradient = torch.randn_like(self.images)
         layer = catalog.load("norms", case.norm).build(case.channels, **dict(case.options))
         self.layer = layer.to(computation.device).train()
         self.computation = computation
-        self.calls: dict[str, int] = {}
+        with torch.no_grad():  # on CUDA autocast may give another type than that of the images
+            self.gradient = torch.randn_like(self.forward())
+        # Of each kind, what is called, how many calls of the layer that is, and how often.
+        self.kinds: dict[str, tuple[Callable[[], Any], int]] = {}
+        self.times: dict[str, int] = {}
 
     def forward(self) -> Tensor:
         """The layer's output, as it is computed within a network."""
@@ -106,27 +82,31 @@ class CaseTimer:
         del output
         return sum(kept.values())
 
-    def prepare(self) -> None:
-        """Warm up, and fix how many calls a repeat has."""
-        for name, call in self._kinds():
+    def prepare(self, pool: Any = None) -> None:
+        """Warm up, and fix how often a repeat calls what; `pool`: of graphs.capture, on CUDA."""
+        for name, call in ((FORWARD, self.only_forward), (TRAINING, self.train)):
             for _ in range(WARM_UP_CALLS):
                 call()
-            self.calls[name] = math.ceil(LEAST_SECONDS / max(self._seconds(call, 1), 1e-9))
+            self.kinds[name] = call, 1
+            if self.computation.graphed:
+                graph, _ = capture(call, self.computation.device, CALLS_A_GRAPH, pool)
+                self.kinds[name] = graph.replay, CALLS_A_GRAPH
+            least = LEAST_SECONDS / self.kinds[name][1]
+            self.times[name] = math.ceil(least / max(self._seconds(name, 1), 1e-9))
 
     def repeat(self) -> dict[str, float]:
         """Mean seconds of a call of each kind, once more."""
-        return {name: self._seconds(call, self.calls[name]) for name, call in self._kinds()}
+        return {name: self._seconds(name, self.times[name]) for name in self.kinds}
 
-    def _kinds(self) -> list[tuple[str, Callable[[], None]]]:
-        return [(FORWARD, self.only_forward), (TRAINING, self.train)]
-
-    def _seconds(self, call: Callable[[], None], calls: int) -> float:
+    def _seconds(self, name: str, times: int) -> float:
+        """Mean seconds of a call of the layer."""
+        call, calls = self.kinds[name]
         self.computation.synchronize()
         started = time.perf_counter()
-        for _ in range(calls):
+        for _ in range(times):
             call()
         self.computation.synchronize()
-        return (time.perf_counter() - started) / calls
+        return (time.perf_counter() - started) / (times * calls)
 
 
 def measure_cases(
@@ -142,11 +122,12 @@ def measure_cases(
     """
     dtype = torch.bfloat16 if computation.precision == "bfloat16" else torch.float32
     timers, rows, order = {}, [], random.Random(0)
+    pool = torch.cuda.graph_pool_handle() if computation.graphed else None
     for case in cases:
         cells = {**vars(case), "options": dict(case.options)}
         try:
             timer = CaseTimer(case, computation, dtype)
-            timer.prepare()
+            timer.prepare(pool)
         except (ValueError, RuntimeError) as error:  # instance norm of one pixel; no memory
             rows.append({**cells, "reason": " ".join(str(error).split()).partition(". ")[0]})
         else:

@@ -8,7 +8,7 @@ parameters hold fingerprints of the code instead (see fingerprint.py).
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from normres import fingerprint, gallery
 from normres.analyses import ANALYSES
 from normres.claims import study_claims
-from normres.config import Config, read_config
+from normres.config import Config, check_keys, read_config
 from normres.counted import list_networks
 from normres.errors import InputError
 from normres.files import canonical, digest, shown_path
@@ -48,13 +48,14 @@ REPORT_TEXTS = (
 )
 
 
-def load_pipeline(config: Mapping[str, Any]) -> "Pipeline":
-    """Check the configuration; end with one line and exit code 2 where it is wrong."""
+def load_pipeline(config: Mapping[str, Any], files: Iterable[str | Path] = ()) -> "Pipeline":
+    """Check the configuration, read from `files`; a mistake ends in one line and exit code 2."""
     with one_line():
         if os.pathsep in str(fingerprint.SCRIPTS):
             raise InputError(
                 f"{fingerprint.SCRIPTS}: PYTHONPATH cannot hold {os.pathsep!r}; move it"
             )
+        check_keys(files)
         return Pipeline(read_config(config))
 
 

@@ -196,9 +196,11 @@ def costs(summary: pd.DataFrame, study: Mapping[str, Any]) -> str:
     devices = ", ".join(sorted(timed["timing_device"].dropna().astype(str).unique()))
     missing = len(summary) - len(timed)
     without = f"; {plural(missing, 'configuration')} not timed" if missing else ""
+    # The intervals of medians need six repeats.
+    intervals = " with 95 % intervals" if timed["seconds_per_epoch_low"].notna().any() else ""
     sentences.append(
         f"An epoch of training takes {' to '.join(ends)}: medians of {timing_repeats(summary)} "
-        f"repeats with 95 % intervals{f', on {devices}' if devices else ''}{without}."
+        f"repeats{intervals}{f', on {devices}' if devices else ''}{without}."
     )
     return " ".join(sentences)
 

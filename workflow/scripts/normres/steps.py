@@ -1,34 +1,14 @@
 """One step of training: a batch, the passes forward and backward, the optimiser's update."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from normres.batches import ImageSet
 from normres.devices import Computation
+from normres.graphs import capture
 from normres.seeding import random_states, restore_random_states
 from normres.working_copy import WorkingCopy, state_tensors
-
-WARM_UP_STEPS = 3  # before a capture, as PyTorch's documentation of CUDA graphs advises
-
-
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """Keep Python from collecting garbage, which may be the graph of an earlier run.
-
-    CUDA refuses a capture during which another graph is destroyed.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Step:
@@ -102,16 +82,8 @@ class GraphedStep(Step):
         random = random_states(device)
         begun = bool(self.optimizer.state)
         before = [tensor.clone() for tensor in state_tensors(self.network, self.optimizer)]
-        side = torch.cuda.Stream(device)
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP_STEPS):
-                self.eager(positions)
-        torch.cuda.current_stream(device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
         shared = next((graph.pool() for graph, *_ in self._captured.values()), None)
-        with no_collections(), torch.cuda.graph(graph, pool=shared):
-            loss = self.eager(positions)
+        graph, loss = capture(lambda: self.eager(positions), device, pool=shared)
         self._restore(before, begun)
         restore_random_states(random, device)
         return graph, positions, loss

@@ -122,7 +122,7 @@ class TrainingRun:
             self.optimizer,
             self.sets["train"],
             self.computation,
-            self.specification["batch_size"],
+            min(self.specification["batch_size"], len(self.sets["train"])),
         )
 
     @property
