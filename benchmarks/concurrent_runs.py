@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         # On a GPU getting ready takes long and little memory, so all do it side by side.
         for group in batched(cells, 1 if device == "cpu" else TOGETHER):
             rows += compare(group, data, device, arguments)
-    name = f"concurrent_runs-{device_slug(rows[0]['device_name'])}-torch{rows[0]['torch']}.csv"
+    name = f"concurrent_runs-{device_slug(rows[0])}-torch{rows[0]['torch']}.csv"
     write_rows(rows, COLUMNS, arguments.out / name)
     print(f"wrote {arguments.out / name}")
     return 0

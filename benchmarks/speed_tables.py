@@ -50,9 +50,15 @@ def prepared(data: Path | None) -> Iterator[Path]:
         yield Path(folder) / "digits"
 
 
-def device_slug(device_name: str) -> str:
-    """A device's name as part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")
+def device_slug(row: Mapping[str, Any]) -> str:
+    """What a row of a table was measured on as part of a file's name.
+
+    The name, and of a processor what instructions it has: virtual machines give models one name.
+    """
+    name = row["device_name"]
+    if not row["cuda_graphs"]:
+        name += f" {row['cpu_capability']}"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def quartiles(values: Sequence[float]) -> list[float]:

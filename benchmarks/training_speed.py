@@ -405,7 +405,7 @@ def print_row(row: dict[str, Any], header: bool) -> None:
 def write_csv(rows: list[dict[str, Any]], folder: Path) -> None:
     """Write the rows of one precision; say their geometric mean ratio."""
     first = rows[0]
-    device = device_slug(first["device_name"])
+    device = device_slug(first)
     name = f"training_speed-{device}-{first['threads']}threads-{first['precision']}"
     path = folder / f"{name}-torch{first['torch']}.csv"
     write_rows(rows, COLUMNS, path)
