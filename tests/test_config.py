@@ -240,6 +240,14 @@ REPORTED = {
 
 MISTAKES = {
     "unknown key": ({"batchsize": 32}, ["s", "'batchsize'", "did you mean 'batch_size'"]),
+    "cost of no norm": (
+        {"norms": ["none"], "analyses": ["norm_cost"]},
+        ["analyses.0", "norm_cost needs a norm"],
+    ),
+    "cost in two precisions": (
+        {"precision": ["float32", "bfloat16"], "analyses": ["norm_cost"]},
+        ["analyses.0", "norm_cost needs one precision, not an axis"],
+    ),
     "unknown model": ({"models": ["resnt"]}, ["models", "'resnt'", "'resnet'", "convnet"]),
     "unknown norm": ({"norms": ["bacth"]}, ["norms", "'bacth'", "'batch'"]),
     "unknown data set": ({"dataset": "cifar"}, ["dataset", "'cifar'", "cifar10"]),

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from normres import catalog
+from normres.analyses import ONE_WAY
 from normres.devices import Computation, choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import InputError, run_command
@@ -78,7 +79,7 @@ def check_comparable(timed: list[dict[str, Any]], path: Path) -> None:
     """Raise InputError where there is no norm to time, or no one way to compute that all share."""
     if all(entry["norm"] == "none" for entry in timed):
         raise InputError(f"{path}: the study has no norm whose cost could be measured")
-    for option in ("precision", "cpu_threads"):
+    for option in ONE_WAY:
         values = {entry["specification"][option] for entry in timed}
         if len(values) > 1:
             among = ", ".join(map(str, sorted(values)))

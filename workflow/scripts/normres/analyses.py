@@ -34,10 +34,12 @@ ANALYSES = {
     "variance": Analysis("estimate_variance", axes=("initialization_seed", "order_seed")),
 }
 NORM_COST = "norm_cost"  # measured, not made from runs: a rule of its own
+ONE_WAY = ("precision", "cpu_threads")  # how all norms are computed when they are timed
 
 
 def check_analyses(
     asked: Sequence[str],
+    norms: Sequence[str],
     axes: Mapping[str, Any],
     specification: Mapping[str, Any],
     where: str,
@@ -49,5 +51,8 @@ def check_analyses(
         if analysis.either and not set(analysis.either) & set(axes):
             lacking.append(f"{' or '.join(analysis.either)} as an axis")
         lacking += [option for option in analysis.options if not specification[option]]
+        if name == NORM_COST:
+            lacking += ["a norm"] * (set(norms) == {"none"})
+            lacking += [f"one {axis}, not an axis" for axis in ONE_WAY if axis in axes]
         if lacking:
             raise InputError(f"{where}.analyses.{i}: {name} needs {' and '.join(lacking)}")

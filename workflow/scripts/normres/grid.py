@@ -146,7 +146,7 @@ def expand(name: str, study: Mapping[str, Any]) -> Study:
     if not runs:
         raise InputError(f"{where}: no run is left; `exclude` leaves out every configuration")
     _check_used(study, given, runs, where)
-    check_analyses(study.get("analyses", []), axes, runs[0].specification, where)
+    check_analyses(study.get("analyses", []), study["norms"], axes, runs[0].specification, where)
     return Study(
         name=name,
         title=study.get("title", name),
