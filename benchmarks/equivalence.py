@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
-from statsmodels.stats.weightstats import ttost_paired
 
 # First, since it puts the project's package on the path.
 from speed_tables import command_line, prepared  # isort: skip
@@ -26,6 +24,7 @@ from normres.environment import describe
 from normres.errors import run_command
 from normres.files import write_text
 from normres.images import Images, open_images
+from normres.inference import equivalence
 from normres.options import resolve
 from normres.training import TrainingRun
 from plain_loop import PlainLoop
@@ -54,8 +53,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--margin", type=float, default=1.0, help="points of accuracy")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args(argv)
-    if len(set(arguments.seeds)) < 2:
-        parser.error("--seeds: two or more, since the test is one over seeds")
+    if len(set(arguments.seeds)) < max(2, len(arguments.seeds)):
+        parser.error("--seeds: two or more, each once, since the test is one over seeds")
     return arguments
 
 
@@ -99,13 +98,13 @@ def compare(
 
 
 def test(ours: np.ndarray, plain: np.ndarray, margin: float) -> dict[str, float]:
-    """Paired difference with its 90 % interval, which lies within the margin where p < 0.05."""
-    differences = ours - plain
-    mean, error = differences.mean(), stats.sem(differences)
-    half = stats.t.ppf(0.95, len(ours) - 1) * error
-    p = ttost_paired(ours, plain, -margin, margin)[0] if error > 0 else float(abs(mean) >= margin)
-    values = {"difference": mean, "low": mean - half, "high": mean + half}
-    return values | {"n": len(ours), "margin": margin, "p": p}
+    """Paired difference with its 90 % interval, which lies within the margin where p < 0.05.
+
+    Equal differences have neither: their spread is not known.
+    """
+    found = equivalence(ours, plain, margin, paired=True)
+    values = {"difference": found.estimate, "low": found.low, "high": found.high}
+    return values | {"n": found.n_a, "margin": margin, "p": found.p}
 
 
 if __name__ == "__main__":

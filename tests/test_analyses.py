@@ -291,6 +291,18 @@ def test_a_table_of_variance(tmp_path):
     assert len(table) == 1 and "fewer than two initialisations" in table["reason"][0]
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (5, 3), (6, 6)])
+def test_a_table_of_equal_runs_has_no_components(tmp_path, shape):
+    axes = {"initialization_seed": list(range(shape[0])), "order_seed": list(range(shape[1]))}
+    for value in (0.1, 131 / 360):
+        runs = {
+            ("resnet", "batch", cell, 0): {"test_accuracy": value} for cell in np.ndindex(*shape)
+        }
+        table = make_table(estimate_variance, tmp_path, axes, runs, seeds=(0,))
+        assert len(table) == 1 and table["sd"].isna().all()
+        assert "so their spread is not known" in table["reason"][0]
+
+
 # Calibration -----------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from normres.inference import (
     difference,
     equivalence,
     holm,
+    is_constant,
     mcnemar,
     mean_interval,
     prediction_interval,
@@ -90,6 +91,17 @@ def test_without_any_spread_there_is_a_difference_and_nothing_else():
         assert found.estimate == pytest.approx(-0.2)
         assert isnan(found.low) and isnan(found.p) and "not known" in found.reason
     assert not equivalence([0.1] * 3, [0.1] * 3, 0.5).equivalent
+
+
+def test_differences_are_equal_whatever_rounding_says():
+    a, b = (np.array([317, 150, 31]) - less for less in (0, 1))
+    a, b = a / 360, b / 360  # accuracies on 360 images, one image apart
+    assert len(set(a - b)) > 1  # not to the last digit
+    assert is_constant(a - b) and not is_constant(a)
+    assert isnan(difference(a, b, paired=True).low)
+    gap = np.array([0.9 - 0.3, 0.7 - 0.1])
+    assert gap[0] != gap[1] and isnan(difference(gap, gap).low)
+    assert not is_constant(np.array([0.9, 0.9 + 1e-9]))
 
 
 def test_pairs_with_an_empty_cell_are_left_out_and_lengths_must_agree():

@@ -86,3 +86,15 @@ def test_constant_and_single_runs_are_not_pooled():
     nothing = pooled_spread([[0.1] * 3])
     assert isnan(nothing.sd) and nothing.groups == 0
     assert isnan(pooled_spread([[1.0, 2.0], [1.0, 5.0]]).p)  # two runs each: no check
+
+
+def test_samples_of_two_do_not_make_spreads_look_unequal():
+    """They lie equally far from their median: in Brown and Forsythe's test, without any spread."""
+    rng = np.random.default_rng(0)
+    unequal = 0
+    for _ in range(300):
+        samples = [rng.normal(size=n) for n in (5, 5, 2, 2, 2, 2)]
+        found = pooled_spread(samples)
+        unequal += not found.equal
+        assert found.groups == 6 and found.df == 12
+    assert unequal < 25  # 5 % of 300 and more, though the test is careful with few runs

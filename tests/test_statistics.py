@@ -1,5 +1,7 @@
 """Means and intervals against scipy's own and against an example computed by hand."""
 
+from math import isnan
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,6 +55,11 @@ def test_columns_and_samples_have_the_same_intervals(values, new_run):
     of_sample = (prediction_interval if new_run else mean_interval)(values, bounds=(0, 1))
     expected = [of_sample.n, of_sample.estimate, of_sample.sd, of_sample.low, of_sample.high]
     assert list(of_column) == pytest.approx(expected, nan_ok=True)
+
+
+def test_differences_that_are_equal_but_for_rounding_have_no_interval():
+    found = estimate([0.9 - 0.3, 0.7 - 0.1])
+    assert found["sd"] == 0 and isnan(found["low"]) and found["mean"] == pytest.approx(0.6)
 
 
 def test_one_number_has_no_interval_and_none_has_no_mean():

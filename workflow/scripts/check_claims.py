@@ -37,7 +37,7 @@ from normres.claim_values import NotHereError, UnknownError
 from normres.claim_words import evidence, value_words
 from normres.claims import CLAIMS_FILE, Claim, check_listed, exercise_claims, read_claims
 from normres.errors import InputError, run_command
-from normres.expressions import STATISTICS, Compare
+from normres.expressions import STATISTICS, Compare, Number
 from normres.files import read_json
 from normres.tables import configuration_columns, read_cells, read_study, read_table, write_table
 
@@ -128,7 +128,7 @@ def also_words(node: Any, tables: Tables) -> str:
         value, reason = evaluate(node, tables), ""
     except (UnknownError, NotHereError) as error:
         value, reason = None, str(error)
-    shown = Compare(node.position, ">", node, node)
+    shown = Compare(node.position, ">", node, Number(node.position, 0.0))
     return value_words(Part(shown, value, reason, 0.0, 0.0, bool), 0.95)
 
 

@@ -6,9 +6,10 @@
 
 A row a configuration. `chosen`: the rate with the highest mean accuracy on the held-out images
 after the last epoch, for this model, norm and the other axes, among those at which no more runs
-diverged than at others; `seeds_best`: for how many seeds it
-is the best one. `common`: the best rate where all norms have to share one. `gain`: test accuracy of
-the chosen rate minus that of this row, paired over seeds, which share initial weights and order.
+diverged than at others; `seeds_best`: for how many seeds it is the best one. `common`: the best
+rate where all norms have to share one. `gain`: test accuracy of the chosen rate minus that of this
+row, paired over seeds, which share initial weights and order. It is too high: the runs that chose
+the rate are those that are measured, and what was luck in choosing is luck in measuring, too.
 """
 
 from typing import Any

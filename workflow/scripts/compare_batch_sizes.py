@@ -65,7 +65,7 @@ def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
         reference = REFERENCE if REFERENCE in points else max(points)
         for images, members in sorted(points.items()):
             found = difference(members[ACCURACY], points[reference][ACCURACY])
-            compared = difference_cells("difference", found) | {"difference_p": found.p}
+            compared = difference_cells("difference", found)
             yield {
                 **cells,
                 "images": images,
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs = read_inputs(__doc__, argv)
     columns = [*key_columns(inputs.study, without=VARIED), "arm", "learning_rate_scaling"]
     columns += ["images", "batch_size", "n", *estimate_columns(ACCURACY), "reference_images"]
-    columns += [f"difference_{part}" for part in ("mean", "low", "high", "p")]
+    columns += [f"difference_{part}" for part in ("mean", "low", "high")]
     inputs.write(list(rows(inputs)), columns)
 
 

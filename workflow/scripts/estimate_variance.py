@@ -17,6 +17,7 @@ from typing import Any
 from normres.analysis import Inputs, groups, key_columns, read_inputs
 from normres.components import crossed_components
 from normres.errors import run_command
+from normres.inference import NO_SPREAD, is_constant
 
 START, ORDER = "initialization_seed", "order_seed"
 NAMES = {"rows": "initialization", "columns": "order", "interaction": "interaction"}
@@ -34,6 +35,10 @@ def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
         size = {"initializations": table.shape[0], "orders": table.shape[1]}
         if min(table.shape) < 2:
             reason = "fewer than two initialisations have a complete run with every order"
+            yield cells | {"component": "total", **size, "reason": reason}
+            continue
+        if is_constant(table.to_numpy().ravel()):
+            reason = NO_SPREAD.format(n=table.size)
             yield cells | {"component": "total", **size, "reason": reason}
             continue
         found = crossed_components(table.to_numpy())

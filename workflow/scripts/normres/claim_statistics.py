@@ -124,19 +124,25 @@ def evaluate(node: Node, tables: Tables, star: str = "") -> Value:
     return _call(node, tables, star)
 
 
+def _group(part: Measured, tables: Tables, star: str = "") -> str:
+    """What names the runs of a configuration, however a test writes it."""
+    axes = runs_of(part, tables.study, star)[0]["axes"]
+    named = [f"{axis}={axis_text(value)}" for axis, value in axes.items()]
+    return "/".join([part.model, part.norm, *named])
+
+
 def _measured(part: Measured, tables: Tables, star: str) -> Value:
     statistic = STATISTICS[part.statistic]
-    runs_of(part, tables.study, star)
-    name = configuration_name(part, star)
+    group, name = _group(part, tables, star), configuration_name(part, star)
     if statistic.table == "curves":
-        return Value(seeds={name: _series(part, tables, star).mean(axis=1)})
+        return Value(seeds={group: _series(part, tables, star).mean(axis=1)})
     rows = select(getattr(tables, statistic.table), part, tables.study, star)
     numbers = pd.to_numeric(rows[statistic.column]) if statistic.column in rows else rows.iloc[:, 0]
     if statistic.column not in rows or numbers.isna().all():
         raise UnknownError(f"no {statistic.words} of {name}")
     if statistic.table == "timing":
         repeats = numbers.dropna().to_numpy(float) * statistic.scale
-        return Value(repeats={f"{part.statistic} of {name}": (1.0, repeats)})
+        return Value(repeats={f"{part.statistic} of {group}": (1.0, repeats)})
     if numbers.nunique() > 1:
         raise UnknownError(f"{name} has networks of different {statistic.words}")
     return Value(float(numbers.iloc[0]) * statistic.scale)
@@ -185,7 +191,7 @@ def _call(call: Call, tables: Tables, star: str) -> Value:
     if series.shape[1] < 2:
         raise NotHereError(f"{call.function} needs two epochs or more")
     numbers = _of_series(call, series, tables, star)
-    return Value(seeds={configuration_name(first, star): numbers})
+    return Value(seeds={_group(first, tables, star): numbers})
 
 
 def _of_series(call: Call, series: pd.DataFrame, tables: Tables, star: str) -> pd.Series:

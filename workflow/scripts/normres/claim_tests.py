@@ -93,14 +93,14 @@ class Group:
     def supported(self, alpha: float = ALPHA) -> bool:
         if self.every:
             return all(part.supported(alpha) for part in self.parts)
-        return any(part.supported(self._share(part, alpha)) for part in self.parts)
+        return any(part.supported(self.share(part, alpha)) for part in self.parts)
 
     def refuted(self, alpha: float = ALPHA) -> bool:
         if not self.every:
             return all(part.refuted(alpha) for part in self.parts)
-        return any(part.refuted(self._share(part, alpha)) for part in self.parts)
+        return any(part.refuted(self.share(part, alpha)) for part in self.parts)
 
-    def _share(self, part: "Part | Group", alpha: float) -> float:
+    def share(self, part: "Part | Group", alpha: float) -> float:
         """Holm's first step: alpha over the number of parts that may err."""
         return alpha if part.exact else alpha / sum(not each.exact for each in self.parts)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from normres.claim_tests import (
+    ALPHA,
     REFUTED,
     SUPPORTED,
     UNDECIDED,
@@ -129,8 +130,8 @@ def claimed_words(part: Part) -> str:
     return f"{COMPARED[node.operator]} {number_words(bound)}"
 
 
-def part_words(part: Part, last: int, refuted: bool) -> str:
-    """A part in words: quantity, value, claim, and whether it holds."""
+def part_words(part: Part, last: int, refuted: bool, alpha: float = ALPHA) -> str:
+    """A part in words: quantity, value, claim, and whether it holds at level `alpha`."""
     node = part.node
     if isinstance(node, Compare | Equivalent):
         alone = isinstance(node.right, Number) and (
@@ -140,9 +141,11 @@ def part_words(part: Part, last: int, refuted: bool) -> str:
     else:
         quantity = node.value
     equivalence = isinstance(node, Equivalent) and not refuted
-    level = ", 90 % interval" if equivalence and part.value and not part.exact else ""
-    mark = MARKS[SUPPORTED if part.supported() else REFUTED if refuted else UNDECIDED]
-    value = value_words(part, 0.90 if equivalence else 0.95)
+    confidence = 1 - 2 * alpha if equivalence else 1 - alpha
+    unusual = confidence != 1 - ALPHA and part.value and not part.exact
+    level = f", {100 * confidence:.4g} % interval" if unusual else ""
+    mark = MARKS[SUPPORTED if part.supported(alpha) else REFUTED if refuted else UNDECIDED]
+    value = value_words(part, confidence)
     words = quantity_words(quantity, last)
     return f"{words}: {value}{level}, claimed {claimed_words(part)}: {mark}"
 
@@ -162,15 +165,16 @@ def evidence(weighed: Part | Group, last: int) -> str:
     return "; ".join(told)
 
 
-def _member_words(member: Part | Group, last: int, refuted: bool) -> str:
+def _member_words(member: Part | Group, last: int, refuted: bool, alpha: float = ALPHA) -> str:
     """A part in words; of several joined by "or" the one that holds, or else all."""
     if isinstance(member, Part):
-        return part_words(member, last, refuted)
-    if not member.every and member.supported():
-        held = sorted(
-            (part for part in member.parts if part.supported()), key=lambda p: not p.exact
-        )
+        return part_words(member, last, refuted, ALPHA if refuted else alpha)
+    levels = [alpha if member.every else member.share(part, alpha) for part in member.parts]
+    parts = list(zip(member.parts, levels, strict=True))
+    if not member.every:
+        held = [(part, level) for part, level in parts if part.supported(level)]
         if held:
-            return _member_words(held[0], last, False)
+            part, level = min(held, key=lambda one: not one[0].exact)
+            return _member_words(part, last, False, level)
     joined = " and " if member.every else " or "
-    return joined.join(_member_words(part, last, part.refuted()) for part in member.parts)
+    return joined.join(_member_words(part, last, part.refuted(), level) for part, level in parts)

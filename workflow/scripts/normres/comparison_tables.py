@@ -121,7 +121,7 @@ def declared_columns(declared: pd.DataFrame, names: Mapping[str, str]) -> list[C
         Column("difference", "[95 % interval]", [difference_cell(row) for row in rows]),
         Column("p", "t test, Holm's; alone", [p_cell(row, "p") for row in rows]),
         Column("p", "permutations, Holm's; alone", [p_cell(row, "permutation_p") for row in rows]),
-        Column("detectable", "with 80 % power", [detectable_cell(row) for row in rows]),
+        Column("detectable", "with 80 % power, one test", [detectable_cell(row) for row in rows]),
     ]
     for name in declared.columns:
         if name.startswith("runs_for_") and declared[name].notna().any():
@@ -286,8 +286,8 @@ NONE_DECLARED = (
 EXPLANATION = (
     "Differences after the last epoch, over seeds, with Welch's 95 % interval and test (Student's "
     "paired one for pairs). Holm's adjustment is for all declared comparisons. The permutation "
-    "test needs no normal distribution. Detectable: the difference that this many runs find with "
-    "80 % power."
+    "test needs no normal distribution. Detectable: the difference that one test of this many "
+    "runs, before Holm's adjustment, finds with 80 % power."
 )
 DESCRIPTIVE = (
     "Nobody declared these beforehand, and there are many: an interval without 0 is no evidence by "

@@ -6,7 +6,7 @@ from math import nan
 import numpy as np
 from scipy import stats
 
-from normres.inference import CONFIDENCE
+from normres.inference import CONFIDENCE, ROUNDING
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ def crossed_components(table: np.ndarray, confidence: float = CONFIDENCE) -> dic
     rows, columns = table.mean(axis=1) - mean, table.mean(axis=0) - mean
     rest = table - mean - rows[:, None] - columns[None, :]
     df = {"rows": r - 1, "columns": c - 1, "interaction": (r - 1) * (c - 1)}
+    rounding = (ROUNDING * np.abs(table).max()) ** 2
     squares = {
         "rows": c * (rows**2).sum() / df["rows"],
         "columns": r * (columns**2).sum() / df["columns"],
         "interaction": (rest**2).sum() / df["interaction"],
     }
+    squares = {name: 0.0 if square < rounding else square for name, square in squares.items()}
     error, error_df = squares["interaction"], df["interaction"]
     tail = (1 - confidence) / 2
     found = {}

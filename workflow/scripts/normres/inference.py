@@ -20,6 +20,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
+ROUNDING = 1e-12  # of the largest of several numbers: what lies closer is equal
 Bounds = tuple[float | None, float | None]  # what a quantity cannot go below and above
 FRACTION: Bounds = (0.0, 1.0)
 NONNEGATIVE: Bounds = (0.0, None)
@@ -255,8 +256,8 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> tuple[int, int, flo
 
 
 def is_constant(x: np.ndarray) -> bool:
-    """Whether all of two or more numbers are equal."""
-    return len(x) > 1 and bool((x == x[0]).all())
+    """Whether all of two or more numbers are equal, but for the rounding of differences."""
+    return len(x) > 1 and bool(np.ptp(x) <= ROUNDING * np.abs(x).max())
 
 
 def numbers(x: Sequence[float]) -> np.ndarray:
@@ -288,8 +289,7 @@ def _spread_reason(a: np.ndarray, b: np.ndarray, paired: bool) -> tuple[str, boo
     if min(len(a), len(b)) == 1:
         return ONE_RUN, False
     if paired:
-        same = np.allclose(a - b, (a - b)[0], rtol=1e-12, atol=1e-15)
-        if same:
+        if is_constant(a - b):
             return f"all {len(a)} differences are equal, so their spread is not known", False
         return "", True
     constant = [is_constant(a), is_constant(b)]

@@ -51,10 +51,9 @@ def pooled_spread(samples: Sequence[Sequence[float]]) -> PooledSpread:
     df = sum(len(x) - 1 for x in varied)
     squares = sum((len(x) - 1) * x.var(ddof=1) for x in varied)
     p = nan
-    if (
-        len(varied) > 1 and max(map(len, varied)) > 2
-    ):  # two numbers always lie alike to their median
-        p = float(stats.levene(*varied, center="median").pvalue)
+    tested = [x for x in varied if len(x) > 2]  # two numbers always lie alike to their median
+    if len(tested) > 1:
+        p = float(stats.levene(*tested, center="median").pvalue)
     sd = float((squares / df) ** 0.5) if df else nan
     return PooledSpread(sd, df, len(varied), len(several) - len(varied), p)
 

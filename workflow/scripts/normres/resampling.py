@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import comb, isfinite, nan
+from math import ceil, comb, isfinite, log10, nan
 
 import numpy as np
 from scipy import stats
@@ -11,6 +11,7 @@ from scipy import stats
 from normres.inference import CONFIDENCE, NO_RUNS, Estimate, holm, numbers, pairs
 
 MOST_EXACT = 50_000  # arrangements of a permutation test that are all looked at; beyond, a sample
+SIGNIFICANT = 10  # digits of differences of means, beside the largest number
 SAMPLED = 9_999  # arrangements, or bootstrap samples, that are drawn
 LEAST_FOR_BOOTSTRAP = 20  # runs: a bootstrap of fewer has too short intervals
 LEAST_SEEDS = 5  # of the crossed bootstrap, on each side
@@ -77,9 +78,11 @@ def permutation_test(
     exact = arrangements <= MOST_EXACT
     if min(len(a), len(b)) < 2:
         return Permutation(nan, arrangements, True, smallest)
+    # Arrangements that tie must be counted as ties, which the rounding of means would tell apart.
+    places = SIGNIFICANT - ceil(log10(max(np.abs(a).max(), np.abs(b).max()) or 1.0))
     test = stats.permutation_test(
         (a, b),
-        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        lambda x, y, axis: np.round(x.mean(axis=axis) - y.mean(axis=axis), places),
         permutation_type="samples" if paired else "independent",
         vectorized=True,
         n_resamples=np.inf if exact else SAMPLED,

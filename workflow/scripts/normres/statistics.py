@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy import stats
 
-from normres.inference import CONFIDENCE, FREE, Bounds, t_half_width
+from normres.inference import CONFIDENCE, FREE, ROUNDING, Bounds, t_half_width
 
 
 def mean_estimates(
@@ -40,7 +40,8 @@ def mean_estimates(
     """
     groups = values.groupby(list(by), sort=False, observed=True, dropna=False)[column]
     table = groups.agg(["count", "mean", "std", "min", "max"])
-    equal = (table["min"] == table["max"]) & (table["count"] > 1)
+    largest = table[["min", "max"]].abs().max(axis=1)
+    equal = (table["max"] - table["min"] <= ROUNDING * largest) & (table["count"] > 1)
     n = table["count"]
     mean = table["mean"].mask(equal, table["min"])  # rounding must not give equal numbers a spread
     sd = table["std"].mask(equal, 0.0)
