@@ -14,7 +14,8 @@ from normres.errors import InputError
 from normres.history import GRADIENT_NORMS, read_gradient_norms, write_history
 from normres.models import build_network, initialize
 from normres.norms.batch import GhostBatchNorm2d
-from normres.options import resolve
+from normres.options import option_schemas, resolve
+from normres.pipeline import Pipeline
 from normres.training import TrainingRun, effective_learning_rate
 from train import main as train_command
 
@@ -247,3 +248,15 @@ def test_depth_and_initialisation_show_in_the_gradients(digits, model):
         assert 1e-3 < default < 1e3 and he > 1e3 * default
         scaled = first_norm(initialization="he", zero_init_residual=True)
         assert math.isfinite(scaled) and scaled < he / 100
+
+
+@pytest.mark.parametrize("option, changes", [("weight_decay", True), ("depth", False)])
+def test_another_default_is_another_study_where_it_is_used(monkeypatch, option, changes):
+    """study.json would keep the old one else, and the runs be refused as stale for ever."""
+    study = {"dataset": "digits", "models": ["convnet"], "norms": ["none"], "seeds": [0]}
+    config = {"study": "s", "studies": {"s": {**study, "epochs": 1}}}
+    before = Pipeline(read_config(config)).definition("s")
+    schemas = {name: dict(schema) for name, schema in option_schemas().items()}
+    schemas[option]["default"] += 1
+    monkeypatch.setattr("normres.pipeline.option_schemas", lambda: schemas)
+    assert (Pipeline(read_config(config)).definition("s") != before) == changes

@@ -1,5 +1,7 @@
 """What must not grow with the number of runs: command lines, tasks of Snakemake, each redrawing."""
 
+import json
+import re
 import subprocess
 import sys
 import time
@@ -140,12 +142,13 @@ def test_the_time_left_follows_the_runs_in_training(tmp_path, monkeypatch, gpus,
 def test_the_time_left_counts_timings_tables_and_figures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     display = Display(workflow(cores=2), pipeline(1, models=["convnet"], norms=["none"]))
-    display.to_time, display.total = {"many": 0.0}, 21
+    timing = ("time_training", "many")
+    display.to_time, display.total = {timing: 0.0}, 21
     display._estimate()
     shown = []
     monkeypatch.setattr("normres.progress.duration", shown.append)
     display._left([])
-    estimated = display.to_time["many"]
+    estimated = display.to_time[timing]
     assert estimated > 5 and shown == [pytest.approx(estimated + 20 * JOB_SECONDS / 2)]
 
     def job(rule, seconds_ago=0):
@@ -172,6 +175,66 @@ def test_estimates_are_those_of_a_processor_like_this_one(tmp_path, monkeypatch,
     Path("cpuinfo").write_text(f"flags : fpu {flags}\n")
     assert reference("cpu") is machine and reference("cuda") is GPU
     assert machine.machine in Estimates(pipeline(1)).source
+
+
+def test_a_run_takes_its_time_however_many_cores_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = {"models": ["resnet"], "norms": ["none"], "batch_size": 32, "learning_rate": 1e-4}
+    said = []
+    for cores in (1, 64):
+        display = Display(workflow(cores=cores), pipeline(1, **one))
+        display.to_train = set(display.pipeline.runs)
+        display._estimate()
+        said += [re.search(r"about (.*?) on", display.describe_plan())[1]]
+        monkeypatch.setattr("normres.progress.duration", lambda seconds: f"{seconds:.3f}")
+        assert display._left([]) == f"{sum(display.core_seconds.values()):.3f}"
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+    assert said[0] == said[1]
+
+
+def test_only_runs_that_cost_the_same_tell_how_long_one_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = {"models": ["resnet"], "norms": ["none"], "batch_size": 32, "learning_rate": 1e-4}
+    like = pipeline(1, **one)
+    (run,) = like.runs.values()
+    Path("results/data/digits").mkdir(parents=True)
+    description = {"n_train": 1297, "shape": [32, 32, 3], "checksum": "sha256:a"}
+    Path("results/data/digits/dataset.json").write_text(json.dumps(description))
+    guess = Estimates(like).seconds("many", run)
+    final = {"images_per_second": 10.0, "train_seconds": 129.7, "eval_seconds": 0.0}
+    record = {"environment": {"device": "cpu"}, "final": final, "data": {"checksum": "sha256:a"}}
+    record["specification"] = dict(run.specification)
+    Path("results/store/key/epochs-1").mkdir(parents=True)
+    file = Path("results/store/key/epochs-1/run.json")
+    file.write_text(json.dumps(record))
+    told = Estimates(like)
+    assert told.source == "from earlier runs here"
+    trained = run.specification["epochs"] * 129.7
+    assert told.seconds("many", run) == pytest.approx(told.reference.start + trained)
+    for change in ({"depth": 18}, {"batch_size": 64}, {"precision": "bfloat16"}):
+        other = pipeline(1, **one | change)
+        (run,) = other.runs.values()
+        assert Estimates(other).seconds("many", run) != pytest.approx(
+            told.reference.start + trained
+        )
+    file.write_text(json.dumps(record | {"data": {"checksum": "sha256:b"}}))
+    (run,) = like.runs.values()
+    assert Estimates(like).seconds("many", run) == guess
+
+
+def test_larger_images_and_deeper_networks_take_longer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = {"models": ["resnet"], "norms": ["none"], "batch_size": 32, "learning_rate": 1e-4}
+
+    def trained(**changes):
+        made = pipeline(1, **one | changes)
+        (run,) = made.runs.values()
+        estimates = Estimates(made)
+        return estimates.seconds("many", run) - estimates.reference.start
+
+    assert trained(image_size=64) == pytest.approx(4 * trained())
+    assert trained(depth=18) == pytest.approx(6 * trained())
 
 
 def test_units_for_bfloat16_are_told_without_torch_as_with_it():

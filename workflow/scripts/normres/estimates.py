@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from normres.dataset_facts import SIZES
+from normres.dataset_facts import SHAPES, SIZES
 from normres.grid import Run, Study
 from normres.options import UNTIMED_OPTIONS
 from normres.pipeline import RESULTS, Pipeline
@@ -49,11 +49,14 @@ GPU = Reference(
     start=15,
     warm_up=15,
 )
+REFERENCE_SIDE, REFERENCE_DEPTH = 32, 3  # pixels; blocks a stage of a residual network
 PROCESSOR = Path("/proc/cpuinfo")
 JOB_SECONDS = 2.5  # of a core: a table or a figure
 # A timing's turns last at least that long (measurement.py); on a CPU a step takes about half as
 # long as in training, since nothing computes beside it.
 TURN_SECONDS = 0.15
+# Of norms alone (norm_timing.py): shapes times layouts of a network, about, and a turn of one.
+CASES, CASE_SECONDS = 7, 0.06
 ALONE = {"cpu": 0.5, "cuda": 1.0}
 SHARING_GAIN = 1.4  # how much more runs that share a GPU by MPS train together (performance.md)
 RECORDS_READ = 300  # of earlier runs, the newest
@@ -71,8 +74,8 @@ class Estimates:
         # What was trained here before has shared its GPU, too.
         sharing = pipeline.config.runs_per_gpu if device == "cuda" else 1
         self.slower = sharing / SHARING_GAIN if sharing > 1 else 1.0
-        self.sizes = {name: training_images(s.dataset) for name, s in pipeline.studies.items()}
-        seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.descriptions = {name: describe(s.dataset) for name, s in pipeline.studies.items()}
+        seconds: dict[tuple, list[float]] = defaultdict(list)
         records = sorted(
             RESULTS.glob("store/*/epochs-*[0-9]/run.json"), key=lambda p: p.stat().st_mtime
         )
@@ -84,7 +87,8 @@ class Estimates:
                 last, run = record["final"], record["specification"]
                 images = last["images_per_second"] * last["train_seconds"]
                 spent = last["train_seconds"] + last["eval_seconds"]
-                seconds[run["model"], run["norm"]].append(1000 * spent / images)
+                key = what_costs(run, record["data"]["checksum"])
+                seconds[key].append(1000 * spent / images)
         self.measured = {key: median(values) for key, values in seconds.items()}
         self.reference = reference(device)
         self.source = (
@@ -95,39 +99,53 @@ class Estimates:
 
     def seconds(self, study: str, run: Run) -> float:
         """Seconds of one run of a study, beside others on its GPU where `runs_per_gpu` says so."""
-        images = run.specification["train_images"] or self.sizes[study]
-        trained = self._per_thousand(run) * images / 1000 * run.specification["epochs"]
+        images = run.specification["train_images"] or self.descriptions[study]["n_train"]
+        trained = self._per_thousand(study, run) * images / 1000 * run.specification["epochs"]
         return self.reference.start + trained
 
-    def _per_thousand(self, run: Run) -> float:
+    def _per_thousand(self, study: str, run: Run) -> float:
         """Seconds that a run trains for 1,000 images."""
-        measured = self.measured.get((run.model, run.norm))
+        description = self.descriptions[study]
+        measured = self.measured.get(what_costs(run.specification, description.get("checksum")))
         if measured is not None:
             return measured
         known = self.reference.seconds
         per_thousand = self.slower * known.get(run.model, max(known.values()))
         if run.specification["precision"] == "float32":
             per_thousand *= self.reference.float32
-        return per_thousand
+        side = description["shape"][0]
+        depth = run.specification.get("depth", REFERENCE_DEPTH)
+        return per_thousand * side**2 / REFERENCE_SIDE**2 * depth / REFERENCE_DEPTH
 
     def timing_seconds(self, study: Study, repeats: int, cores: int) -> float:
         """Seconds of a study's timing: warm-ups side by side, then turns one by one."""
-        configurations = {}
-        for run in study.runs:
-            axes = [axis for axis in run.axes.items() if axis[0] not in UNTIMED_OPTIONS]
-            configurations[run.model, run.norm, *axes] = run
+        configurations = timed_configurations(study)
         seconds = len(configurations) * self.reference.warm_up / cores
-        for run in configurations.values():
+        for run in configurations:
             # Two steps, and a prediction of 128 images, which takes a third of a step's time.
             images = 2 * run.specification["batch_size"] + 128 / 3
-            turn = TURN_SECONDS + ALONE[self.device] * self._per_thousand(run) * images / 1000
-            seconds += (repeats + 2) * turn
+            computed = ALONE[self.device] * self._per_thousand(study.name, run) * images / 1000
+            seconds += (repeats + 2) * (TURN_SECONDS + computed)
         return seconds
+
+    def norm_timing_seconds(self, study: Study, repeats: int) -> float:
+        """Seconds of the timing of a study's norm layers alone."""
+        normed = sum(run.norm != "none" for run in timed_configurations(study))
+        return self.reference.start + normed * CASES * (repeats + 1) * CASE_SECONDS
 
     def core_seconds(self, study: str, run: Run, cores: int) -> float:
         """Seconds of one run of a study, times the cores it uses."""
         threads = min(run.specification["cpu_threads"], cores)
         return self.seconds(study, run) * threads
+
+
+def timed_configurations(study: Study) -> list[Run]:
+    """A run of each configuration that is timed by itself (see timed.py)."""
+    found = {}
+    for run in study.runs:
+        axes = [axis for axis in run.axes.items() if axis[0] not in UNTIMED_OPTIONS]
+        found[run.model, run.norm, *axes] = run
+    return list(found.values())
 
 
 def reference(device: str) -> Reference:
@@ -140,11 +158,20 @@ def reference(device: str) -> Reference:
     return BFLOAT16_CPU
 
 
-def training_images(dataset: Mapping[str, Any]) -> int:
-    """How many training images a data set has, prepared or not."""
-    if dataset["name"] in SIZES and "folder" not in dataset:
-        return SIZES[dataset["name"]][0]
-    description = RESULTS / "data" / dataset["id"] / "dataset.json"
+def describe(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set's `n_train` and `shape`, as its dataset.json has them, or has not yet."""
     with suppress(*UNREADABLE):
-        return int(json.loads(description.read_text(encoding="utf-8"))["n_train"])
-    return sum(1 for _ in Path(dataset["folder"]).glob("train/*/*"))
+        description = json.loads((RESULTS / "data" / dataset["id"] / "dataset.json").read_text())
+        return {"n_train": int(description["n_train"]), **description}
+    if "folder" not in dataset:
+        images, side = SIZES[dataset["name"]][0], SHAPES[dataset["name"]][0]
+    else:
+        images, side = sum(1 for _ in Path(dataset["folder"]).glob("train/*/*")), REFERENCE_SIDE
+    side = dataset.get("image_size") or side
+    return {"n_train": images, "shape": [side, side]}
+
+
+def what_costs(specification: Mapping[str, Any], data: str | None) -> tuple:
+    """What runs have to share for one to tell how long another takes; `data` is a checksum."""
+    options = ("model", "norm", "depth", "batch_size", "precision", "compile", "cpu_threads")
+    return (data, *(specification.get(option) for option in options))

@@ -24,6 +24,7 @@ from normres.errors import InputError
 from normres.files import canonical, digest, shown_path
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
+from normres.options import option_schemas
 from normres.timed import list_timed
 
 RESULTS = Path("results")
@@ -217,10 +218,19 @@ class Pipeline:
         return self.definition(wildcards.study)
 
     def definition(self, name: str) -> str:
-        """A study's definition and the code of its runs, as one canonical JSON text."""
+        """A study's definition and the code of its runs, as one canonical JSON text.
+
+        The definition leaves out what is at its default, so the defaults are a part of it, too.
+        """
         study = self.studies[name]
         code = {f"{run.model}/{run.norm}": run.fingerprint for run in study.runs}
-        return canonical({"study": study.name, "definition": dict(study.definition), "code": code})
+        defaults = [
+            [option, schema["default"]]
+            for option, schema in sorted(option_schemas().items())
+            if any(option in run.specification for run in study.runs if run.seed == study.seeds[0])
+        ]
+        parts = {"study": study.name, "definition": dict(study.definition), "code": code}
+        return canonical(parts | {"defaults": digest(canonical(defaults).encode())})
 
     def definition_file(self, study: str) -> str:
         """An empty file whose name changes with the study's definition."""

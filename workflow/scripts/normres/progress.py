@@ -36,6 +36,7 @@ STOPPING = "Will exit after finishing currently running jobs"  # Snakemake's ans
 RUNS_SHOWN = 12  # of those in training; a cluster may train hundreds
 
 TIMING = "time_training"  # a rule that says how far it is, as runs do
+TIMINGS = (TIMING, "time_norms")  # they have the machine to themselves
 
 SLURM_LOGS = "slurm_logs"  # folder of what the jobs' own Snakemake prints: nothing about the run
 SLURM_STATUS = re.compile(r"SLURM status is: '(\w+)'")
@@ -67,7 +68,8 @@ class Display(logging.Handler):
         self.jobs: dict[int, Any] = {}  # id -> what Snakemake said of a job that has started
         self.done = self.total = 0
         self.to_train: set[tuple[str, str]] = set()
-        self.to_time: dict[str, float] = {}  # studies, and the seconds that it may take
+        # Rule and study of timings, and the seconds that they may take.
+        self.to_time: dict[tuple[str, str], float] = {}
         # What the runs that are left take, kept as a sum: there may be thousands at each redraw.
         self.core_seconds: dict[tuple[str, str], float] = {}
         self.core_seconds_left = 0.0
@@ -122,8 +124,8 @@ class Display(logging.Handler):
         for job in self.workflow.dag.needrun_jobs():
             if job.rule.name == "train":
                 self.to_train.add((job.wildcards.study, job.wildcards.run))
-            elif job.rule.name == TIMING:
-                self.to_time[job.wildcards.study] = 0.0
+            elif job.rule.name in TIMINGS:
+                self.to_time[job.rule.name, job.wildcards.study] = 0.0
         self.planned = {rule: count for rule, count in stats.items() if rule != "total"}
         self.total = sum(self.planned.values())
         if self.workflow.dryrun:
@@ -138,8 +140,8 @@ class Display(logging.Handler):
             key = (job.wildcards["study"], job.wildcards["run"])
             self.to_train.discard(key)
             self.core_seconds_left -= self.core_seconds.pop(key, 0)
-        elif job.rule_name == TIMING:
-            self.to_time.pop(job.wildcards["study"], None)
+        elif job.rule_name in TIMINGS:
+            self.to_time.pop((job.rule_name, job.wildcards["study"]), None)
         else:
             self.job_seconds.append(time.time() - job.created)
 
@@ -195,11 +197,12 @@ class Display(logging.Handler):
     def finish(self, reports: Iterable[str]) -> None:
         """Called when all jobs have succeeded: the last line says where the results are."""
         self._end()
+        asked = {str(path) for job in self.workflow.dag.jobs for path in job.output}
         for study in self.pipeline.studies:
             verdict = RESULTS / study / "verdict.txt"
-            if verdict.exists():
+            if str(verdict) in asked and verdict.exists():
                 self.console.print(Text(f"{study}: {verdict.read_text().strip()}"))
-        if there := [path for path in reports if Path(path).exists()]:
+        if there := [path for path in reports if path in asked and Path(path).exists()]:
             self.console.print(Text(f"Report: {', '.join(there)}", style="bold"))
 
     def fail(self, log: list[str] | str) -> None:
@@ -219,7 +222,9 @@ class Display(logging.Handler):
     def describe_plan(self) -> str:
         """In words, what Snakemake is about to do and about how long it takes."""
         other = _count(sum(self.planned.values()) - len(self.to_train), "other job")
-        seconds = sum(self.core_seconds.values()) / self._places() + self._left_of_others()
+        longest = max((self._seconds(key) for key in self.to_train), default=0.0)
+        shared = sum(self.core_seconds.values()) / self._places()
+        seconds = max(longest, shared) + self._left_of_others()
         if not self.to_train:
             return f"no run to train, {other}: about {duration(seconds)}"
         if self._on_cluster():
@@ -241,7 +246,7 @@ class Display(logging.Handler):
         """How many runs may have a GPU, or a part of one, at a time."""
         if self.pipeline.config.device == "cpu":
             return 0
-        return self.workflow.global_resources["gpu"].value or 0
+        return self.workflow.global_resources.get("gpu").value or 0
 
     def _device(self) -> str:
         """What runs train on, as far as can be told without starting CUDA."""
@@ -251,6 +256,10 @@ class Display(logging.Handler):
         """How many runs may train at a time; on this machine's CPU, its cores."""
         most = self.workflow.nodes if self._on_cluster() else self.workflow.cores
         return max(1, min(most, self._gpus() or most))
+
+    def _seconds(self, key: tuple[str, str]) -> float:
+        """Estimated seconds of a run, by itself."""
+        return self.estimates.seconds(key[0], self.pipeline.runs[key])
 
     def _cores(self) -> int:
         """How many jobs that are no runs this machine does at a time."""
@@ -265,9 +274,14 @@ class Display(logging.Handler):
             for key in self.to_train
         }
         self.core_seconds_left = sum(self.core_seconds.values())
-        for name in self.to_time:
-            study, repeats = self.pipeline.studies[name], self.pipeline.config.timing_repeats
-            self.to_time[name] = self.estimates.timing_seconds(study, repeats, self._cores())
+        repeats = self.pipeline.config.timing_repeats
+        for rule, name in self.to_time:
+            study = self.pipeline.studies[name]
+            self.to_time[rule, name] = (
+                self.estimates.timing_seconds(study, repeats, self._cores())
+                if rule == TIMING
+                else self.estimates.norm_timing_seconds(study, repeats)
+            )
 
     def _print_plan(self) -> None:
         self._estimate()
@@ -337,12 +351,16 @@ class Display(logging.Handler):
 
         Estimates are stretched by what those in training take compared with theirs.
         """
-        begun = sum(self.core_seconds.get((study, run), 0) for study, run, _ in states)
+        in_training = {(study, run) for study, run, _ in states}
+        begun = sum(self.core_seconds.get(key, 0) for key in in_training)
         seconds = max(self.core_seconds_left - begun, 0) / self._places()
+        if len(self.core_seconds) - len(in_training) <= self._places():  # all of them at once
+            waiting = self.core_seconds.keys() - in_training
+            seconds = max(map(self._seconds, waiting), default=0.0)
         expected = taken = 0.0
         for study, run, state in states:
             if state["seconds_left"]:
-                expected += self.estimates.seconds(study, self.pipeline.runs[study, run])
+                expected += self._seconds((study, run))
                 taken += state["seconds_left"] / (1 - state["fraction"])
         if expected:
             self.pace = taken / expected
@@ -355,7 +373,7 @@ class Display(logging.Handler):
         timing = dict(self.to_time)
         for job in list(self.jobs.values()):
             if (left := timing_left(job)) is not None:
-                timing[job.wildcards["study"]] = left
+                timing[TIMING, job.wildcards["study"]] = left
         others = self.total - self.done - len(self.to_train) - len(timing)
         each = fmean(self.job_seconds) if self.job_seconds else JOB_SECONDS
         return sum(timing.values()) + max(others, 0) * each / self._cores()

@@ -42,6 +42,7 @@ class Workplace:
         if workflow.exec_mode != ExecMode.DEFAULT:
             return
         try:
+            refuse_jobs(workflow)
             self.take()
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -85,6 +86,18 @@ class Workplace:
         except OSError:
             text = ""
         return " ".join(text.split()) or "another call of snakemake"  # it may not have written yet
+
+
+def refuse_jobs(workflow) -> None:
+    """Raise InputError where a number of jobs is given without a cluster to send them to.
+
+    It makes Snakemake's settings those of a cluster, where nothing keeps a timing alone.
+    """
+    if workflow.nodes is not None and workflow.local_exec and not workflow.touch:
+        raise InputError(
+            f"--jobs {workflow.nodes} is for a cluster, but no executor of one is given: leave it "
+            "out (a profile may set it as `jobs`); --cores is for this machine"
+        )
 
 
 def bring_back(paths: Iterable[Path]) -> None:
