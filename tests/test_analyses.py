@@ -231,7 +231,7 @@ def test_a_learning_rate_at_which_a_run_diverged_is_not_chosen(tmp_path):
 
 
 def test_a_study_has_the_tables_that_it_asks_for():
-    study = {"dataset": "digits", "models": ["resnet"], "norms": ["none"], "seeds": [0]}
+    study = {"dataset": "digits", "models": ["resnet"], "norms": ["batch"], "seeds": [0]}
     study |= {"epochs": 1, "depth": [1, 2]}
     plain, asking = (
         Pipeline(read_config({"study": "s", "studies": {"s": study | more}}))
