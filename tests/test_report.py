@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from io import BytesIO
@@ -19,9 +21,11 @@ import plot_test_accuracy
 import render_report
 import synthetic
 from normres.claims import exercise_claims
+from normres.config import read_config
 from normres.errors import InputError
 from normres.files import seal, write_text
 from normres.gallery import ENTRIES
+from normres.pipeline import Pipeline
 from normres.svg import embed_svg
 from report_pages import (
     ENVIRONMENT,
@@ -101,6 +105,22 @@ def test_a_call_with_a_configuration_of_its_own_is_repeated_with_it(tmp_path: Pa
     write_inputs(tmp_path, "quickstart", models=["resnet"], norms=["none"])
     text = words(render(tmp_path, call="snakemake --cores all --configfile 'my <file>.yaml'"))
     assert "--configfile 'my <file>.yaml' --config study=quickstart" in text
+    assert "make run STUDY" not in text
+
+
+def test_what_the_command_line_changed_of_a_study_is_repeated(tmp_path: Path, monkeypatch) -> None:
+    write_inputs(tmp_path, "quickstart", models=["resnet"], norms=["none"])
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    study = {"dataset": "digits", "models": ["resnet"], "norms": ["none"], "seeds": [0]}
+    config = {"study": "s", "studies": {"s": {**study, "epochs": 2}}}
+    given = {"study": "s", "device": "cpu", "studies": {"s": {"epochs": 2}}}
+    Pipeline(read_config(config)).set_environment(["my.yaml"], given)
+    call = os.environ["NORMRES_CALL"]
+    assert shlex.split(call)[3:] == [
+        "--configfile", "my.yaml", "--config", 'studies={"s":{"epochs":2}}'
+    ]  # fmt: skip
+    text = words(render(tmp_path, call=call))
+    assert """--config 'studies={"s":{"epochs":2}}' study=quickstart""" in text
     assert "make run STUDY" not in text
 
 

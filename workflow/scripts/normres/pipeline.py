@@ -116,14 +116,16 @@ class Pipeline:
         )
         return f"(?:{models})/(?:{norms})/(?:[a-z0-9_]+=[^/]+/)*seed(?:{seeds})"
 
-    def set_environment(self, configfiles: Sequence[str | Path] = ()) -> None:
+    def set_environment(
+        self, configfiles: Sequence[str | Path] = (), given: Mapping[str, Any] | None = None
+    ) -> None:
         """Prepare the environment that jobs inherit.
 
         They call `python -m command`: of the Python that runs Snakemake, also when its environment
         is not active, and from the scripts of this checkout, whatever the working directory.
         Settings that change no result reach them the same way: as parameters, they would make
         Snakemake do everything again. So does what the report says of how to repeat this call, with
-        the `configfiles` that it was given.
+        the `configfiles`, and what of the studies it was `given` on the command line.
         """
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         os.environ["PYTHONPATH"] = str(fingerprint.SCRIPTS)
@@ -136,7 +138,13 @@ class Pipeline:
         os.environ["NORMRES_SAVE_EVERY"] = str(self.config.save_every)
         os.environ["NORMRES_STATE_BUDGET_GB"] = str(self.config.state_budget_gb)
         call = ["snakemake", "--cores", "all", *["--configfile"] * bool(configfiles)]
-        os.environ["NORMRES_CALL"] = shlex.join([*call, *map(shown_path, configfiles)])
+        call += map(shown_path, configfiles)
+        changed = [
+            f"{key}={canonical(given[key])}"
+            for key in ("studies", "claims")
+            if key in (given or {})
+        ]
+        os.environ["NORMRES_CALL"] = shlex.join([*call, *["--config"] * bool(changed), *changed])
         os.environ["NORMRES_RUNS_PER_GPU"] = str(self.config.runs_per_gpu)
 
     def note_attempts(self, workflow) -> None:
