@@ -151,11 +151,11 @@ def test_the_time_left_counts_timings_tables_and_figures(tmp_path, monkeypatch):
     estimated = display.to_time[timing]
     assert estimated > 5 and shown == [pytest.approx(estimated + 20 * JOB_SECONDS / 2)]
 
-    def job(rule, seconds_ago=0):
-        names = {"rule_name": rule, "rule_msg": rule, "wildcards": {"study": "many"}}
-        return SimpleNamespace(**names, created=time.time() - seconds_ago)
+    def job(rule):
+        return SimpleNamespace(rule_name=rule, rule_msg=rule, wildcards={"study": "many"})
 
-    display.jobs = {1: job("time_training"), 2: job("plot_figure", seconds_ago=8)}
+    display.jobs = {1: job("time_training"), 2: job("plot_figure")}
+    display.job_started = {1: time.monotonic(), 2: time.monotonic() - 8}
     Path("results/many/logs").mkdir(parents=True)
     Path("results/many/logs/time_training.progress.json").write_text('{"seconds_left": 3}')
     display._left([])

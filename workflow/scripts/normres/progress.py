@@ -74,6 +74,7 @@ class Display(logging.Handler):
         self.core_seconds: dict[tuple[str, str], float] = {}
         self.core_seconds_left = 0.0
         self.pace = 1.0  # seconds that runs in training take, per second that was estimated
+        self.job_started: dict[int, float] = {}
         self.job_seconds: list[float] = []  # what other jobs have taken
         self.started = time.monotonic()
         self.estimates: Estimates | None = None
@@ -88,6 +89,7 @@ class Display(logging.Handler):
             self._plan(record.stats)
         elif event == LogEvent.JOB_INFO:
             self.jobs[record.jobid] = record
+            self.job_started[record.jobid] = time.monotonic()
             # Forget how far an earlier attempt was; a dry run says JOB_INFO, too.
             if not self.workflow.dryrun:
                 self._forget_progress(record)
@@ -143,7 +145,7 @@ class Display(logging.Handler):
         elif job.rule_name in TIMINGS:
             self.to_time.pop((job.rule_name, job.wildcards["study"]), None)
         else:
-            self.job_seconds.append(time.time() - job.created)
+            self.job_seconds.append(time.monotonic() - self.job_started[job_id])
 
     def _forget_progress(self, job: logging.LogRecord) -> None:
         if job.rule_name == "train":
