@@ -26,6 +26,7 @@ from normres.files import read_json
 from normres.leases import lease_for_timing
 from normres.models import norm_shapes
 from normres.norm_timing import FORWARD, LAYOUTS, TRAINING, Case, measure_cases
+from normres.plans import require_positive
 from normres.statistics import median_estimates
 from normres.tables import write_table
 from normres.timed import read_timed
@@ -69,9 +70,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--gpus", type=int, help="GPUs that a scheduler has promised")
     parser.add_argument("--runs-per-gpu", type=int, default=1, help="runs that may share a GPU")
     arguments = parser.parse_args(argv)
-    for name in ("repeats", "runs_per_gpu"):
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            parser.error(f"--{name.replace('_', '-')} is at least 1, not {value}")
+    require_positive(parser, arguments, "repeats", "runs_per_gpu")
     return arguments
 
 

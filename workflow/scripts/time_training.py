@@ -35,7 +35,7 @@ from normres.failures import note_failure
 from normres.files import read_json, replacing, write_json
 from normres.leases import lease_for_timing
 from normres.options import applies, option_schemas
-from normres.plans import add_options, make_plan
+from normres.plans import add_options, make_plan, require_positive
 from normres.tables import write_table
 from normres.timed import read_timed
 from normres.timing import measure, timing_rows
@@ -114,9 +114,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     chosen = [name for name in ("norm", *option_schemas()) if getattr(arguments, name) is not None]
     if arguments.timed and chosen:
         parser.error(f"--{chosen[0]} goes with --model; what --timed lists has its own")
-    for name in ("repeats", "cores", "runs_per_gpu"):
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            parser.error(f"--{name.replace('_', '-')} is at least 1, not {value}")
+    require_positive(parser, arguments, "repeats", "cores", "runs_per_gpu")
     return arguments
 
 

@@ -42,7 +42,7 @@ from normres.interruption import Interrupted, StopRequest
 from normres.leases import lease_gpu
 from normres.options import check_last_batch, option_schemas
 from normres.outputs import write_first_epochs, write_outputs
-from normres.plans import add_options, check_code, make_plan, parse_plan
+from normres.plans import add_options, check_code, make_plan, parse_plan, require_positive
 from normres.run_progress import ProgressFile
 from normres.store import StoredRun, link_outputs, run_key
 from normres.training import TrainingRun
@@ -118,8 +118,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add_options(parser, "training options")
     arguments = parser.parse_args(argv)
-    if arguments.runs_per_gpu < 1:
-        parser.error("--runs-per-gpu is at least 1")
+    require_positive(parser, arguments, "runs_per_gpu")
     return arguments
 
 

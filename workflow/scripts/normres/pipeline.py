@@ -232,11 +232,9 @@ class Pipeline:
         """
         study = self.studies[name]
         code = {f"{run.model}/{run.norm}": run.fingerprint for run in study.runs}
-        defaults = [
-            [option, schema["default"]]
-            for option, schema in sorted(option_schemas().items())
-            if any(option in run.specification for run in study.runs if run.seed == study.seeds[0])
-        ]
+        first = (run.specification for run in study.runs if run.seed == study.seeds[0])
+        used = set().union(*first)
+        defaults = {name: s["default"] for name, s in option_schemas().items() if name in used}
         parts = {"study": study.name, "definition": dict(study.definition), "code": code}
         return canonical(parts | {"defaults": digest(canonical(defaults).encode())})
 
