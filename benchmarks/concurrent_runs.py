@@ -8,7 +8,8 @@ own; RUNSs is one process with that many runs, each on a CUDA stream of its own.
 turns, so that all meet the same machine. What counts is the sum of their images a second:
 `cpu_threads` (an option of a study) and `runs_per_gpu` rest on it. On a GPU, NVIDIA's MPS lets
 processes compute truly at once: start it (nvidia-cuda-mps-control -d), run this again, and see
-what it gains. Prints a table and writes concurrent_runs-DEVICE-VERSION.csv to --out.
+what it gains. Prints a table and writes concurrent_runs-DEVICE-VERSION.csv to --out (with MPS,
+concurrent_runs-DEVICE-mps-VERSION.csv).
 """
 
 import argparse
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         # On a GPU getting ready takes long and little memory, so all do it side by side.
         for group in batched(cells, 1 if device == "cpu" else TOGETHER):
             rows += compare(group, data, device, arguments)
-    name = f"concurrent_runs-{device_slug(rows[0])}-torch{rows[0]['torch']}.csv"
+    measured_on = device_slug(rows[0]) + ("-mps" if rows[0]["mps"] else "")
+    name = f"concurrent_runs-{measured_on}-torch{rows[0]['torch']}.csv"
     write_rows(rows, COLUMNS, arguments.out / name)
     print(f"wrote {arguments.out / name}")
     return 0
@@ -117,18 +119,26 @@ def compare(
         for members, _ in started:
             fact, *_ = [member.recv() for member in members]
             facts.append(fact)
-        rates = [[[] for _ in options.arrangements] for _ in cells]
-        for _ in range(options.repeats):
-            for (_, teams), of_cell in zip(started, rates, strict=True):
-                for team, of_team in zip(teams, of_cell, strict=True):
-                    for member in team:
-                        member.send(options.seconds)
-                    of_team.append(sum(member.recv() for member in team))
+        rates = take_turns([teams for _, teams in started], options)
     return [
         describe_row(cell, arrangement, rate, of_cell[0], fact)
         for cell, of_cell, fact in zip(cells, rates, facts, strict=True)
         for arrangement, rate in zip(options.arrangements, of_cell, strict=True)
     ]
+
+
+def take_turns(
+    cells: Sequence[Sequence[Sequence[Connection]]], options: argparse.Namespace
+) -> list[list[list[float]]]:
+    """Images/s of each cell's arrangements in each turn; the processes of one train together."""
+    rates = [[[] for _ in teams] for teams in cells]
+    for _ in range(options.repeats):
+        for teams, of_cell in zip(cells, rates, strict=True):
+            for team, of_team in zip(teams, of_cell, strict=True):
+                for member in team:
+                    member.send(options.seconds)
+                of_team.append(sum(member.recv() for member in team))
+    return rates
 
 
 def start(

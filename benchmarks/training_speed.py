@@ -200,8 +200,6 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row of the table for each cell: its loops in turns, and the machine's bound."""
     kinds = ["ours", "plain", *(["free"] if options.free_kernels and device == "cuda" else [])]
-    known: dict[tuple, float] = {}  # cells with the same layers time them once
-    bounds = [bound(cell, data, device, options.threads, known) for cell in cells]
     rates = []
     with ExitStack() as stack:
         teams, facts = [], []
@@ -214,6 +212,8 @@ def measure(
             facts.append(ours)
         for _ in range(options.repeats):
             rates.append([[worker.turn() for worker in team] for team in teams])
+    known: dict[tuple, float] = {}  # cells with the same layers time them once
+    bounds = [bound(cell, data, device, options.threads, known) for cell in cells]
     return [
         make_row(cell, [turn[i] for turn in rates], facts[i], bounds[i], options)
         for i, cell in enumerate(cells)

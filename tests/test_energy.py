@@ -47,10 +47,11 @@ def powercap(tmp_path):
 def test_packages_are_summed_and_a_counter_may_start_again(powercap):
     meter = CpuMeter(powercap)
     assert meter.source == "RAPL: 2 processor packages without DRAM, idle power included"
-    meter.start()
+    before = meter.joules()
     for zone in powercap.iterdir():
         (zone / "energy_uj").write_text("500100")  # package-1 went over 1,000,000
-    assert meter.stop() == pytest.approx(0.5 + 0.5011)
+    assert meter.joules() - before == pytest.approx(0.5 + 0.5011)
+    assert meter.joules() - before == pytest.approx(0.5 + 0.5011)  # nothing is counted twice
 
 
 def test_without_counters_the_reason_is_said(tmp_path, monkeypatch):
@@ -102,8 +103,7 @@ def fake_nvml(millijoules, known="GPU-1"):
 def test_the_counter_of_a_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml([0, 1000, 4500]))
     meter = GpuMeter("GPU-1")
-    meter.start()
-    assert meter.stop() == 3.5
+    assert [meter.joules(), meter.joules()] == [1.0, 4.5]
     assert find_meter("MIG-2") == (
         None,
         "not measured: NVML does not tell this GPU's energy (Not Found)",
@@ -124,18 +124,16 @@ def test_without_the_library_the_reason_is_said(monkeypatch):
 
 
 class Meter:
-    """Counts a joule a step that is taken between start and stop."""
+    """Counts two joules a step and many for all before the first, told after every third step."""
 
     source, least_seconds = "made up", 1e-9
 
     def __init__(self, steps):
         self.steps = steps
 
-    def start(self):
-        self.before = len(self.steps)
-
-    def stop(self):
-        return float(len(self.steps) - self.before)
+    def joules(self):
+        told = len(self.steps) // 3 * 3
+        return 2.0 * told + 100.0 * (told > 0)
 
 
 def test_a_measurement_gives_joules_a_step(digits_folder, monkeypatch):
@@ -143,21 +141,22 @@ def test_a_measurement_gives_joules_a_step(digits_folder, monkeypatch):
     monkeypatch.setattr(measurement, "find_meter", lambda uuid: (Meter(steps), "made up"))
     monkeypatch.setattr(measurement, "LEAST_SECONDS", {})
     monkeypatch.setattr(measurement, "LEAST_LATENCY_SECONDS", 1e-9)
+    monkeypatch.setattr(measurement, "LOOK_SECONDS", 1e-9)
+    monkeypatch.setattr(measurement, "STILL_SECONDS", 0.2)
     made = Measurement(small_run(), str(digits_folder), "cpu", None)
     step = made.run.step
     made.run.step = lambda batch: (steps.append(1), step(batch))
     made.calls = {"step": 1}
-    assert made.repeat()["step_joules"] == 1.0
-    draw, counting = made._draw, made.meter.start
+    assert made.repeat()["step_joules"] == 2.0  # what was before the first update does not count
+    draw, counting = made._draw, made.meter.joules
     events = []
     made._draw = lambda name, calls: (events.append("draw"), draw(name, calls))[1]
-    made.meter.start = lambda: (events.append("start"), counting())
-    made.repeat()
-    assert events[-2:] == ["draw", "start"]  # nothing but steps is counted
-    made.meter.stop = lambda: 0.0  # a counter that stands still
+    made.meter.joules = lambda: (events.append("read"), counting())[1]
+    assert made.repeat()["step_joules"] == 2.0
+    assert "draw" not in events[events.index("read") :]  # nothing but steps is counted
+    made.meter.joules = lambda: 7.0  # a counter that stands still
     assert made.repeat()["step_joules"] is None
-    made.meter = None
-    assert made.repeat()["step_joules"] is None
+    assert made.meter is None and made.repeat()["step_joules"] is None  # it is not asked again
 
 
 @pytest.mark.parametrize("source", [synthetic.METERED, synthetic.UNMETERED])

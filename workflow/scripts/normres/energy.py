@@ -19,18 +19,15 @@ class NotMeasured(Exception):
 class Meter(Protocol):
     """An energy counter. `source` says what it counts.
 
-    `least_seconds` is how long a measurement has to take, so that how rarely the counter is updated
-    is little to it.
+    `least_seconds` is how long a measurement has to take, from one update of the counter to
+    another, so that its noise is little to it.
     """
 
     source: str
     least_seconds: float
 
-    def start(self) -> None:
-        """Note the counter."""
-
-    def stop(self) -> float:
-        """Joules since `start`."""
+    def joules(self) -> float:
+        """Joules since some moment before the first call, as of the counter's last update."""
 
 
 class GpuMeter:
@@ -42,7 +39,7 @@ class GpuMeter:
     """
 
     source = "NVML: the whole GPU, idle power included"
-    least_seconds = 2.0
+    least_seconds = 0.2
 
     def __init__(self, uuid: str):
         try:
@@ -53,18 +50,12 @@ class GpuMeter:
         try:
             pynvml.nvmlInit()
             self._device = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-            self._read()
+            self.joules()
         except pynvml.NVMLError as error:
             raise NotMeasured(f"NVML does not tell this GPU's energy ({error})") from None
 
-    def _read(self) -> int:
-        return self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device)
-
-    def start(self) -> None:
-        self._before = self._read()
-
-    def stop(self) -> float:
-        return (self._read() - self._before) / 1e3
+    def joules(self) -> float:
+        return self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device) / 1e3
 
 
 class CpuMeter:
@@ -85,7 +76,7 @@ class CpuMeter:
         self._counters = [zone / "energy_uj" for zone in zones]
         try:
             self._ranges = [int((zone / "max_energy_range_uj").read_text()) + 1 for zone in zones]
-            self._read()
+            self._last, self._total = self._read(), 0
         except PermissionError:
             raise NotMeasured(f"only root may read {self._counters[0]}") from None
         except (OSError, ValueError) as error:
@@ -96,12 +87,12 @@ class CpuMeter:
     def _read(self) -> list[int]:
         return [int(counter.read_text()) for counter in self._counters]
 
-    def start(self) -> None:
-        self._before = self._read()
-
-    def stop(self) -> float:
-        parts = zip(self._read(), self._before, self._ranges, strict=True)
-        return sum((now - before) % wraps_at for now, before, wraps_at in parts) / 1e6
+    def joules(self) -> float:
+        now = self._read()
+        parts = zip(now, self._last, self._ranges, strict=True)
+        self._total += sum((value - before) % wraps_at for value, before, wraps_at in parts)
+        self._last = now
+        return self._total / 1e6
 
 
 def is_package(zone: Path) -> bool:

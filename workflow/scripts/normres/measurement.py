@@ -23,6 +23,9 @@ STEP, LAST_STEP = "step", "last_step"  # of training: a full batch, and the shor
 # How long the calls of a repeat take together, so that the clock's resolution is nothing to it.
 LEAST_SECONDS = {STEP: 0.05, LAST_STEP: 0.05}
 LEAST_LATENCY_SECONDS = 0.02
+# Between two looks at an energy counter, where steps are shorter; without any change of it until it
+# counts as standing still.
+LOOK_SECONDS, STILL_SECONDS = 0.005, 2.0
 
 
 class Measurement:
@@ -150,17 +153,29 @@ class Measurement:
         return peak - self.memory_before if peak and self.memory_before else None
 
     def _joules(self, step_seconds: float) -> float | None:
-        """Mean joules of a training step, of several back to back; None without a meter.
+        """Mean joules of a training step, of steps back to back between two updates of the counter.
 
-        A counter that stands still, as of some virtual machines, tells nothing either.
+        None without a meter, and where the counter stands still, as of some virtual machines. What
+        is counted from one update to another does not depend on how rarely there are any.
         """
         if self.meter is None:
             return None
-        calls = math.ceil(self.meter.least_seconds / step_seconds)
-        positions = self._draw(STEP, calls)  # first: the device idles meanwhile
-        self.meter.start()
-        self._steps_seconds(positions)
-        return self.meter.stop() / calls or None
+        positions = self._draw(STEP, math.ceil(LOOK_SECONDS / step_seconds))  # the device idles
+        steps, first = 0, None
+        last, changed = self.meter.joules(), time.perf_counter()
+        while time.perf_counter() - changed < STILL_SECONDS:
+            self._steps_seconds(positions)
+            steps += len(positions)
+            joules, now = self.meter.joules(), time.perf_counter()
+            if joules == last:
+                continue
+            last, changed = joules, now
+            if first is None:
+                first = (joules, now, steps)
+            elif now - first[1] >= self.meter.least_seconds:
+                return (joules - first[0]) / (steps - first[2])
+        self.meter = None
+        return None
 
     def repeat(self) -> dict[str, float | None]:
         """Seconds of each kind of call, once more, and joules of a training step."""
