@@ -6,29 +6,34 @@ import time
 
 import pytest
 import torch
+from torch import nn
 
 from conftest import small_run
 from normres.devices import choose_computation
 from normres.measurement import Measurement
-from normres.norm_timing import Case, CaseTimer, measure_cases
+from normres.norm_timing import FORWARD, TRAINING, Case, CaseTimer, measure_cases
 from normres.training import TrainingRun
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
 @pytest.fixture(autouse=True)
-def compile_anew(monkeypatch):
+def compile_anew():
     """What earlier tests compiled counts against the most that torch compiles in a process."""
     torch.compiler.reset()
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        yield
 
 
 NETWORKS = [(m, n) for m in ("convnet", "vgg11", "resnet") for n in ("none", "batch", "group")]
 
 
-def train(specification, images, **changes):
-    computation = dataclasses.replace(choose_computation(specification, "cuda"), **changes)
+def train(specification, images, device="cuda", dropout=True, **changes):
+    computation = dataclasses.replace(choose_computation(specification, device), **changes)
     run = TrainingRun(specification, images, computation)
+    for module in run.working.module.modules():
+        if isinstance(module, nn.Dropout) and not dropout:
+            module.p = 0.0
     list(run.train())
     return run
 
@@ -50,19 +55,15 @@ def test_graphs_give_the_bytes_of_single_kernels(digits, model, norm, precision)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("model, norm", NETWORKS)
 def test_losses_are_those_of_the_cpu(digits, model, norm, precision, compiled):
+    """Without dropout: other masks, as another device draws, change VGG11's loss by 3 %."""
     specification = small_run(
         model, norm, epochs=1, compile=compiled, optimizer="sgd", momentum=0.0, learning_rate=1e-7
     )
-    reference = {**specification, "compile": False}
-    expected = TrainingRun(reference, digits, choose_computation(reference, "cpu"))
-    list(expected.train())
-    run = train({**specification, "precision": precision}, digits)
+    expected = train({**specification, "compile": False}, digits, "cpu", dropout=False)
+    run = train({**specification, "precision": precision}, digits, dropout=False)
     assert run.computation.compiled == compiled
-    tolerance = 1e-3 if precision == "float32" else 3e-2
-    # Dropout draws other masks on another device.
-    tolerance = max(tolerance, 3e-2 if model == "vgg11" else 0)
     assert run.history[1]["train_loss"] == pytest.approx(
-        expected.history[1]["train_loss"], rel=tolerance
+        expected.history[1]["train_loss"], rel=1e-3 if precision == "float32" else 3e-2
     )
 
 
@@ -105,11 +106,12 @@ def test_norm_layers_are_timed_without_their_launches(norm):
     computation = choose_computation(small_run("resnet", norm, precision="bfloat16"), "cuda")
     rows = measure_cases([case], computation, 3)
     assert [row.get("reason") for row in rows] == [None] * 3
-    assert all(0 < row["forward_seconds"] < row["training_seconds"] < 1e-3 for row in rows)
+    least = {kind: min(row[kind] for row in rows) for kind in (FORWARD, TRAINING)}
+    assert 0 < least[FORWARD] < least[TRAINING] < 1e-3
     timer = CaseTimer(case, computation, torch.bfloat16)
     timer.prepare()
     launched = min(eager_seconds(timer.only_forward) for _ in range(5))
-    assert min(row["forward_seconds"] for row in rows) < launched
+    assert least[FORWARD] < launched
 
 
 def eager_seconds(call, calls=20):
