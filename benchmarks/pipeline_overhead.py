@@ -2,6 +2,7 @@
 
     python benchmarks/pipeline_overhead.py --out overhead.csv                       # minutes
     python benchmarks/pipeline_overhead.py --seeds 10 30 100 --out many_runs.csv    # an hour
+    python benchmarks/pipeline_overhead.py --seeds 1 --small --out few_runs.csv     # minutes
 
 The first measures five things that a person waits for, against the goals of GOALS: one after
 another, in rounds, so that what else the machine does meets all of them alike. It prints a table
@@ -10,7 +11,8 @@ with the median, minimum and maximum over the rounds.
 The second measures how the cost grows: for each number of seeds, a study of 100 configurations (4
 models x 5 norms x 5 learning rates) x seeds, with histories of 30 epochs. A row a step: seconds,
 CPU seconds, peak memory (MB) of the largest process. Steps that change nothing are repeated, and
-the fastest counts. 100 seeds take half an hour and more on two cores, and 1 GB of disk space.
+the fastest counts. 100 seeds take half an hour and more on two cores, and 1 GB of disk space. With
+--small there are 8 configurations, to try the benchmark.
 
 But for the runs of the third goal, nothing is trained: see project_copy.py. The csv also holds what
 the times rest on (processor, load, versions).
@@ -18,6 +20,7 @@ the times rest on (processor, load, versions).
 
 import argparse
 import csv
+import math
 import sys
 import tempfile
 import time
@@ -33,7 +36,7 @@ from normres.files import replacing
 from normres.grid import expand
 from normres.history import read_history
 from normres.store import StoredRun
-from project_copy import CONFIGURATIONS, LARGE_GRID, ProjectCopy, Usage, machine, usage_of
+from project_copy import LARGE_GRID, SMALL_GRID, ProjectCopy, Usage, machine, usage_of
 
 # What a person waits for -> seconds at most.
 GOALS = {
@@ -55,7 +58,7 @@ class Goals:
     def __init__(self, folder: Path):
         self.fresh = ProjectCopy(folder / "fresh")
         self.large = ProjectCopy(folder / "large")
-        self.large.configure("many", large_study(50))
+        self.large.configure("many", LARGE_GRID | {"seeds": list(range(50))})
         self.finished = ProjectCopy(folder / "finished")
         finish(self.finished, "quickstart")
         calls = (self.plan, self.plan_many, self.train, self.do_nothing, self.draw)
@@ -122,20 +125,19 @@ def compare(seconds: dict[str, list[float]]) -> list[dict]:
     return rows
 
 
-def large_study(seeds: int) -> dict:
-    """The large grid as config.yaml has it, with this number of seeds."""
-    return {**LARGE_GRID, "seeds": list(range(seeds))}
-
-
 class Scaling:
-    """Measures the steps of one large study and keeps a row for each."""
+    """Measures the steps of a study of `grid`, LARGE_GRID or SMALL_GRID; keeps a row for each."""
 
-    def __init__(self, folder: Path, seeds: int, repeats: int):
+    def __init__(self, folder: Path, grid: dict, seeds: int, repeats: int):
         self.project = ProjectCopy(folder)
+        self.grid = grid
         self.folder = folder
         self.seeds = seeds
         self.repeats = repeats
-        self.runs = seeds * CONFIGURATIONS
+        self.configurations = math.prod(
+            map(len, (grid["models"], grid["norms"], grid["learning_rate"]))
+        )
+        self.runs = seeds * self.configurations
         self.results = folder / "results" / "many"
         self.rows: list[dict] = []
 
@@ -161,7 +163,11 @@ class Scaling:
         self.repeat(step or name, self.project.script, name, *arguments)
 
     def configure(self, seeds: int) -> None:
-        self.project.configure("many", large_study(seeds))
+        self.project.configure("many", self.study(seeds))
+
+    def study(self, seeds: int) -> dict:
+        """The study as config.yaml has it, with this number of seeds."""
+        return self.grid | {"seeds": list(range(seeds))}
 
     def run(self) -> None:
         """All steps, in the order in which a study meets them."""
@@ -179,7 +185,9 @@ class Scaling:
         self.note("all jobs, training replaced by cp", worked)
         self.repeat("dry run, all finished", plan, *DRY_RUN, expect="Nothing to be done")
         self.configure(self.seeds + 1)
-        self.repeat("dry run, one more seed", plan, *DRY_RUN, expect="100 runs to train")
+        self.repeat(
+            "dry run, one more seed", plan, *DRY_RUN, expect=f"{self.configurations} runs to train"
+        )
         self.configure(self.seeds)
         self.aggregate()
         self.keep_house()
@@ -200,7 +208,7 @@ class Scaling:
         out += ("--markdown", self.results / "comparisons.md")
         given = ("--declared", declared, *self.tables("runs"))
         self.command("compare_configurations", *study, *given, *data, *out)
-        figures = gallery.figures(expand("many", large_study(self.seeds)))
+        figures = gallery.figures(expand("many", self.study(self.seeds)))
         for name, entry in figures.items():
             given = self.tables(*gallery.EVERY_FIGURE_READS, *entry.tables)
             out = ("--out", self.results / "figures" / name)
@@ -239,6 +247,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", help="large studies instead, 100 runs each")
+    parser.add_argument("--small", action="store_true", help="8 runs a seed instead of 100")
     parser.add_argument("--repeats", type=int, help="rounds [5]; with --seeds [3]")
     parser.add_argument("--folder", type=Path, help="where to work [a temporary folder, removed]")
     parser.add_argument("--out", type=Path, required=True, help="csv to write")
@@ -250,7 +259,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         rows: list[dict] = []
         for seeds in arguments.seeds:
-            scaling = Scaling(folder / f"{seeds}-seeds", seeds, arguments.repeats or 3)
+            grid = SMALL_GRID if arguments.small else LARGE_GRID
+            scaling = Scaling(folder / f"{seeds}-seeds", grid, seeds, arguments.repeats or 3)
             scaling.run()
             rows += scaling.rows
             write(arguments.out, rows)

@@ -45,11 +45,15 @@ LARGE_GRID = {
     "norms": ["none", "batch", "group", "layer", "instance"],
     "learning_rate": [1e-4, 2e-4, 3e-4, 4e-4, 5e-4],
     "epochs": 30,
-    "batch_size": 32,  # so that the timing, whose table other jobs read, ends soon
     "test_images": TEST_IMAGES,
     "cpu_threads": 1,
 }
-CONFIGURATIONS = 100
+# The same, small, to try a benchmark itself.
+SMALL_GRID = LARGE_GRID | {
+    "models": ["convnet", "resnet"],
+    "norms": ["none", "batch"],
+    "learning_rate": [1e-4, 2e-4],
+}
 
 # Runs a command; prints its exit code, seconds, CPU seconds and peak memory in kB. A process of its
 # own, since a child inherits the peak of the process that starts it.

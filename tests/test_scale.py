@@ -304,7 +304,7 @@ def test_a_run_that_ended_while_snakemake_was_stopped_is_not_called_failed(tmp_p
 
 @pytest.mark.slow
 def test_the_benchmark_of_large_studies(tmp_path):
-    text = measured(tmp_path / "many.csv", "--seeds", "1")
+    text = measured(tmp_path / "many.csv", "--seeds", "1", "--small")
     for step in ("dry run, nothing there", "all jobs", "collect_runs", "reset_runs", "clean_store"):
         assert step in text
 
