@@ -35,6 +35,7 @@ from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import run_command
 from normres.images import open_images
+from normres.leases import mps_is_running
 
 COLUMNS = (
     "model", "norm", "precision", "batch_size", "runs", "threads", "streams", "mps", "repeats",
@@ -183,15 +184,9 @@ def describe_row(
     )
     row = {"model": model, "norm": norm, "precision": precision, "batch_size": BATCH}
     row |= {"runs": runs, "threads": threads, "streams": together}
-    row |= {"mps": uses_mps(), "repeats": len(first)}
+    row |= {"mps": mps_is_running(), "repeats": len(first)}
     row |= {"images_per_second": middle, "low": low, "high": high, "ratio": ratio}
     return row | {column: facts[column] for column in COLUMNS if column in facts}
-
-
-def uses_mps() -> bool:
-    """Whether NVIDIA's Multi-Process Service runs on this machine."""
-    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")
-    return (Path(folder) / "control").exists()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from normres.estimates import (
     FLOAT32_CPU,
     GPU,
     JOB_SECONDS,
+    SHARING_GAIN,
     Estimates,
     reference,
 )
@@ -31,9 +32,9 @@ from project_copy import LARGE_GRID
 RUN = "results/many/runs/resnet/batch/learning_rate=0.0001/seed9/"
 
 
-def pipeline(seeds, **changes):
+def pipeline(seeds, settings=None, **changes):
     study = {**LARGE_GRID, "seeds": list(range(seeds)), **changes}
-    return Pipeline(read_config({"study": "many", "studies": {"many": study}}))
+    return Pipeline(read_config({"study": "many", "studies": {"many": study}, **(settings or {})}))
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +236,28 @@ def test_larger_images_and_deeper_networks_take_longer(tmp_path, monkeypatch):
 
     assert trained(image_size=64) == pytest.approx(4 * trained())
     assert trained(depth=18) == pytest.approx(6 * trained())
+
+
+def test_runs_share_a_gpu_by_mps_and_else_take_turns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    made = pipeline(1, {"runs_per_gpu": 4}, models=["vgg11"], norms=["none"], learning_rate=1e-4)
+    (run,) = made.runs.values()
+
+    def plan():
+        estimates = Estimates(made, "cuda")
+        display = Display(workflow(gpus=4), made)
+        display.to_train = set(made.runs)
+        display._estimate()
+        seconds = estimates.seconds("many", run) - estimates.reference.start
+        return seconds, display.describe_plan()
+
+    turns, said = plan()
+    assert "at a time that take turns on a GPU, since NVIDIA's MPS does not run" in said
+    (tmp_path / "control").touch()
+    at_once, said = plan()
+    assert at_once == pytest.approx(turns * SHARING_GAIN["turns"] / SHARING_GAIN["MPS"])
+    assert "take turns" not in said
 
 
 def test_units_for_bfloat16_are_told_without_torch_as_with_it():

@@ -11,6 +11,7 @@ from typing import Any
 
 from normres.dataset_facts import SHAPES, SIZES
 from normres.grid import Run, Study
+from normres.leases import mps_is_running
 from normres.options import UNTIMED_OPTIONS
 from normres.pipeline import RESULTS, Pipeline
 
@@ -43,8 +44,8 @@ FLOAT32_CPU = Reference(
     warm_up=1,
 )
 GPU = Reference(
-    "an H100 in bfloat16",
-    {"convnet": 0.005, "vgg11": 0.0145, "resnet": 0.0185, "plainnet": 0.0185},
+    "an H200 in bfloat16",
+    {"convnet": 0.004, "vgg11": 0.0115, "resnet": 0.016, "plainnet": 0.016},
     float32=5.0,
     start=15,
     warm_up=15,
@@ -58,7 +59,8 @@ TURN_SECONDS = 0.15
 # Of norms alone (norm_timing.py): shapes times layouts of a network, about, and a turn of one.
 CASES, CASE_SECONDS = 7, 0.06
 ALONE = {"cpu": 0.5, "cuda": 1.0}
-SHARING_GAIN = 1.4  # how much more runs that share a GPU by MPS train together (performance.md)
+# How much more runs that share a GPU train together than one alone (performance.md).
+SHARING_GAIN = {"MPS": 1.5, "turns": 0.93}
 RECORDS_READ = 300  # of earlier runs, the newest
 
 # What reading a file raises that is not there, was edited, or was written by another version: an
@@ -73,7 +75,8 @@ class Estimates:
         self.device = device
         # What was trained here before has shared its GPU, too.
         sharing = pipeline.config.runs_per_gpu if device == "cuda" else 1
-        self.slower = sharing / SHARING_GAIN if sharing > 1 else 1.0
+        gain = SHARING_GAIN["MPS" if mps_is_running() else "turns"]
+        self.slower = sharing / gain if sharing > 1 else 1.0
         self.descriptions = {name: describe(s.dataset) for name, s in pipeline.studies.items()}
         seconds: dict[tuple, list[float]] = defaultdict(list)
         records = sorted(

@@ -37,6 +37,15 @@ def visible_gpus() -> list[str]:
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
+def mps_is_running() -> bool:
+    """Whether NVIDIA's Multi-Process Service runs here, by its control pipe.
+
+    With it, processes compute on a GPU at once; without it they take turns.
+    """
+    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")
+    return Path(folder, "control").exists()
+
+
 # Leases of this process. They are not given back: CUDA keeps its memory until the process ends.
 held: list[FileLock] = []
 

@@ -27,6 +27,7 @@ from snakemake.settings.types import ExecMode
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from normres.estimates import JOB_SECONDS, Estimates
+from normres.leases import mps_is_running
 from normres.pipeline import RESULTS, Pipeline
 from normres.wording import duration
 
@@ -233,6 +234,8 @@ class Display(logging.Handler):
             where = f"with {_count(self._places(), 'run')} at a time, without waiting in the queue"
         elif self._device() == "cuda":
             where = f"with {_count(self._places(), 'run')} at a time"
+            if self.pipeline.config.runs_per_gpu > 1 and not mps_is_running():
+                where += " that take turns on a GPU, since NVIDIA's MPS does not run"
         else:
             where = f"on {_count(self._places(), 'core')}"
         return (
