@@ -282,7 +282,7 @@ def test_a_promised_gpu_that_is_not_there(digits_folder):
 
 
 def test_processes_end_with_the_one_that_started_them(digits_folder, tmp_path):
-    """In a temporary folder of their own with a short name: sockets lie in it (unix(7): 107 bytes)."""
+    """In a temporary folder with a short name: sockets lie in it (unix(7): 107 bytes at most)."""
     short = tempfile.TemporaryDirectory()
     command = [sys.executable, str(PROJECT / "workflow/scripts/time_training.py")]
     command += ["--data", str(digits_folder), "--out", str(tmp_path / "t.csv"), "--device", "cpu"]
