@@ -184,7 +184,7 @@ def describe_row(
     )
     row = {"model": model, "norm": norm, "precision": precision, "batch_size": BATCH}
     row |= {"runs": runs, "threads": threads, "streams": together}
-    row |= {"mps": mps_is_running(), "repeats": len(first)}
+    row |= {"mps": facts["cuda_graphs"] and mps_is_running(), "repeats": len(first)}
     row |= {"images_per_second": middle, "low": low, "high": high, "ratio": ratio}
     return row | {column: facts[column] for column in COLUMNS if column in facts}
 

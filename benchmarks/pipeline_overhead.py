@@ -246,12 +246,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="+", help="large studies instead, 100 runs each")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="large studies instead, 100 runs a seed"
+    )
     parser.add_argument("--small", action="store_true", help="8 runs a seed instead of 100")
     parser.add_argument("--repeats", type=int, help="rounds [5]; with --seeds [3]")
     parser.add_argument("--folder", type=Path, help="where to work [a temporary folder, removed]")
     parser.add_argument("--out", type=Path, required=True, help="csv to write")
     arguments = parser.parse_args(argv)
+    if arguments.small and arguments.seeds is None:
+        parser.error("--small goes with --seeds")
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if arguments.seeds is None:

@@ -157,6 +157,9 @@ def test_a_measurement_gives_joules_a_step(digits_folder, monkeypatch):
     made.meter.joules = lambda: 7.0  # a counter that stands still
     assert made.repeat()["step_joules"] is None
     assert made.meter is None and made.repeat()["step_joules"] is None  # it is not asked again
+    made.meter = Meter([])
+    made.first_seconds = dict.fromkeys(made.sizes, 1e-9)
+    assert made.prepare()["energy_source"] == "not measured: the counter of energy stands still"
 
 
 @pytest.mark.parametrize("source", [synthetic.METERED, synthetic.UNMETERED])

@@ -244,15 +244,19 @@ def test_runs_share_a_gpu_by_mps_and_else_take_turns(tmp_path, monkeypatch):
     made = pipeline(1, {"runs_per_gpu": 4}, models=["vgg11"], norms=["none"], learning_rate=1e-4)
     (run,) = made.runs.values()
 
-    def plan():
-        estimates = Estimates(made, "cuda")
-        display = Display(workflow(gpus=4), made)
+    def plan(**settings):
+        display = Display(workflow(gpus=4, **settings), made)
         display.to_train = set(made.runs)
         display._estimate()
-        seconds = estimates.seconds("many", run) - estimates.reference.start
+        seconds = display.estimates.seconds("many", run) - display.estimates.reference.start
         return seconds, display.describe_plan()
 
+    alone, said = plan(cores=1)
+    assert "with 1 run at a time (" in said
+    assert plan(nodes=8)[0] == alone  # on a cluster each has a GPU
+
     turns, said = plan()
+    assert turns == pytest.approx(alone * 4 / SHARING_GAIN["turns"])
     assert "at a time that take turns on a GPU, since NVIDIA's MPS does not run" in said
     (tmp_path / "control").touch()
     at_once, said = plan()

@@ -283,26 +283,26 @@ def test_a_promised_gpu_that_is_not_there(digits_folder):
 
 def test_processes_end_with_the_one_that_started_them(digits_folder, tmp_path):
     """In a temporary folder with a short name: sockets lie in it (unix(7): 107 bytes at most)."""
-    short = tempfile.TemporaryDirectory()
     command = [sys.executable, str(PROJECT / "workflow/scripts/time_training.py")]
     command += ["--data", str(digits_folder), "--out", str(tmp_path / "t.csv"), "--device", "cpu"]
     command += ["--model", "convnet", "--norm", "none", "batch", "--repeats", "100000"]
-    for number in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen(
-            [*command, "--progress", str(tmp_path / "p.json")],
-            env={**os.environ, "TMPDIR": short.name},
-        )
-        deadline = time.monotonic() + 100
-        while not (tmp_path / "p.json").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        children = descendants(process.pid)
-        assert len(children) >= 3  # the server, and a process a configuration
-        process.send_signal(number)
-        process.wait(20)
-        while any(is_running(child) for child in children) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not [child for child in children if is_running(child)]
-        (tmp_path / "p.json").unlink()
+    with tempfile.TemporaryDirectory() as short:
+        for number in (signal.SIGKILL, signal.SIGINT):
+            process = subprocess.Popen(
+                [*command, "--progress", str(tmp_path / "p.json")],
+                env={**os.environ, "TMPDIR": short},
+            )
+            deadline = time.monotonic() + 100
+            while not (tmp_path / "p.json").exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            children = descendants(process.pid)
+            assert len(children) >= 3  # the server, and a process a configuration
+            process.send_signal(number)
+            process.wait(20)
+            while any(is_running(child) for child in children) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert not [child for child in children if is_running(child)]
+            (tmp_path / "p.json").unlink()
     assert not (tmp_path / "t.csv").exists()
 
 

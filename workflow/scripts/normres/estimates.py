@@ -69,12 +69,14 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivi
 
 
 class Estimates:
-    """Seconds that the runs of a pipeline take on `device`. `source` says what that rests on."""
+    """Seconds that the runs of a pipeline take on `device`. `source` says what that rests on.
 
-    def __init__(self, pipeline: Pipeline, device: str = "cpu"):
+    `sharing` is how many runs train on a GPU at a time; what was trained here before has shared its
+    GPU, too.
+    """
+
+    def __init__(self, pipeline: Pipeline, device: str = "cpu", sharing: int = 1):
         self.device = device
-        # What was trained here before has shared its GPU, too.
-        sharing = pipeline.config.runs_per_gpu if device == "cuda" else 1
         gain = SHARING_GAIN["MPS" if mps_is_running() else "turns"]
         self.slower = sharing / gain if sharing > 1 else 1.0
         self.descriptions = {name: describe(s.dataset) for name, s in pipeline.studies.items()}
@@ -101,7 +103,7 @@ class Estimates:
         )
 
     def seconds(self, study: str, run: Run) -> float:
-        """Seconds of one run of a study, beside others on its GPU where `runs_per_gpu` says so."""
+        """Seconds of one run of a study, beside others on its GPU where some share it."""
         images = run.specification["train_images"] or self.descriptions[study]["n_train"]
         trained = self._per_thousand(study, run) * images / 1000 * run.specification["epochs"]
         return self.reference.start + trained

@@ -124,6 +124,8 @@ class Measurement:
                 self.calls[name] = 1
             else:
                 self.calls[name] = math.ceil(least / self._seconds(name, 1))
+        if self.meter is not None:  # uncounted: it may stand still
+            self._joules(self._seconds(STEP, 1))
         return {
             "energy_source": self.energy_source,
             "environment": describe(self.computation),
@@ -161,10 +163,14 @@ class Measurement:
         if self.meter is None:
             return None
         positions = self._draw(STEP, math.ceil(LOOK_SECONDS / step_seconds))  # the device idles
+        self.run.working.module.train()
         steps, first = 0, None
         last, changed = self.meter.joules(), time.perf_counter()
+        done = self._launch_steps(positions)
         while time.perf_counter() - changed < STILL_SECONDS:
-            self._steps_seconds(positions)
+            following = self._launch_steps(positions)  # so that a GPU is busy while it is read
+            done()
+            done = following
             steps += len(positions)
             joules, now = self.meter.joules(), time.perf_counter()
             if joules == last:
@@ -174,8 +180,18 @@ class Measurement:
                 first = (joules, now, steps)
             elif now - first[1] >= self.meter.least_seconds:
                 return (joules - first[0]) / (steps - first[2])
-        self.meter = None
+        self.meter, self.energy_source = None, "not measured: the counter of energy stands still"
         return None
+
+    def _launch_steps(self, positions: Sequence[torch.Tensor]) -> Callable[[], None]:
+        """Start steps of training; what is returned waits until the device has done them."""
+        for chosen in positions:
+            self.run.step(chosen)
+        if self.computation.device.type != "cuda":
+            return lambda: None
+        event = torch.cuda.Event()
+        event.record()
+        return event.synchronize
 
     def repeat(self) -> dict[str, float | None]:
         """Seconds of each kind of call, once more, and joules of a training step."""

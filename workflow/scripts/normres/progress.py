@@ -7,6 +7,7 @@ date while it trains. On a terminal it redraws; elsewhere it prints a line every
 import atexit
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -234,7 +235,7 @@ class Display(logging.Handler):
             where = f"with {_count(self._places(), 'run')} at a time, without waiting in the queue"
         elif self._device() == "cuda":
             where = f"with {_count(self._places(), 'run')} at a time"
-            if self.pipeline.config.runs_per_gpu > 1 and not mps_is_running():
+            if self._sharing() > 1 and not mps_is_running():
                 where += " that take turns on a GPU, since NVIDIA's MPS does not run"
         else:
             where = f"on {_count(self._places(), 'core')}"
@@ -252,6 +253,12 @@ class Display(logging.Handler):
         if self.pipeline.config.device == "cpu":
             return 0
         return self.workflow.global_resources.get("gpu").value or 0
+
+    def _sharing(self) -> int:
+        """How many runs train on a GPU at a time; a cluster gives each its own."""
+        if not self._gpus() or self._on_cluster():
+            return 1
+        return math.ceil(self._places() * self.pipeline.config.runs_per_gpu / self._gpus())
 
     def _device(self) -> str:
         """What runs train on, as far as can be told without starting CUDA."""
@@ -272,7 +279,7 @@ class Display(logging.Handler):
 
     def _estimate(self) -> None:
         """Estimate runs, in seconds times the places that they take, and timings."""
-        self.estimates = Estimates(self.pipeline, self._device())
+        self.estimates = Estimates(self.pipeline, self._device(), self._sharing())
         cores = self.workflow.cores if self._device() == "cpu" and not self._on_cluster() else 1
         self.core_seconds = {
             key: self.estimates.core_seconds(key[0], self.pipeline.runs[key], cores)
