@@ -142,7 +142,7 @@ def test_a_measurement_gives_joules_a_step(digits_folder, monkeypatch):
     monkeypatch.setattr(measurement, "LEAST_SECONDS", {})
     monkeypatch.setattr(measurement, "LEAST_LATENCY_SECONDS", 1e-9)
     monkeypatch.setattr(measurement, "LOOK_SECONDS", 1e-9)
-    monkeypatch.setattr(measurement, "STILL_SECONDS", 0.2)
+    monkeypatch.setattr(measurement, "STILL_SECONDS", 60)
     made = Measurement(small_run(), str(digits_folder), "cpu", None)
     step = made.run.step
     made.run.step = lambda batch: (steps.append(1), step(batch))
@@ -154,6 +154,7 @@ def test_a_measurement_gives_joules_a_step(digits_folder, monkeypatch):
     made.meter.joules = lambda: (events.append("read"), counting())[1]
     assert made.repeat()["step_joules"] == 2.0
     assert "draw" not in events[events.index("read") :]  # nothing but steps is counted
+    monkeypatch.setattr(measurement, "STILL_SECONDS", 0.1)
     made.meter.joules = lambda: 7.0  # a counter that stands still
     assert made.repeat()["step_joules"] is None
     assert made.meter is None and made.repeat()["step_joules"] is None  # it is not asked again
