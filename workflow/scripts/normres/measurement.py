@@ -68,7 +68,8 @@ class Measurement:
         """
         positions = self._draw(name, calls)
         if name in (STEP, LAST_STEP):
-            return self._steps_seconds(positions)
+            self.run.working.module.train()
+            return self._clock(self.run.step, positions, wait=False)
         batches = [self.run.sets["train"].batch(chosen)[0] for chosen in positions]
         self.run.working.module.eval()
         with torch.no_grad():
@@ -76,10 +77,6 @@ class Measurement:
 
     def _draw(self, name: str, calls: int) -> list[torch.Tensor]:
         return [next(self.positions[name]) for _ in range(calls)]
-
-    def _steps_seconds(self, positions: Sequence[torch.Tensor]) -> float:
-        self.run.working.module.train()
-        return self._clock(self.run.step, positions, wait=False)
 
     def _predict(self, batch: torch.Tensor) -> torch.Tensor:
         with self.computation.autocast():
@@ -164,10 +161,10 @@ class Measurement:
             return None
         positions = self._draw(STEP, math.ceil(LOOK_SECONDS / step_seconds))  # the device idles
         self.run.working.module.train()
-        steps, first = 0, None
+        steps, first, mean = 0, None, None
         last, changed = self.meter.joules(), time.perf_counter()
         done = self._launch_steps(positions)
-        while time.perf_counter() - changed < STILL_SECONDS:
+        while mean is None and time.perf_counter() - changed < STILL_SECONDS:
             following = self._launch_steps(positions)  # so that a GPU is busy while it is read
             done()
             done = following
@@ -179,9 +176,12 @@ class Measurement:
             if first is None:
                 first = (joules, now, steps)
             elif now - first[1] >= self.meter.least_seconds:
-                return (joules - first[0]) / (steps - first[2])
-        self.meter, self.energy_source = None, "not measured: the counter of energy stands still"
-        return None
+                mean = (joules - first[0]) / (steps - first[2])
+        done()  # another process has the device next
+        if mean is None:
+            self.meter = None
+            self.energy_source = "not measured: the counter of energy stands still"
+        return mean
 
     def _launch_steps(self, positions: Sequence[torch.Tensor]) -> Callable[[], None]:
         """Start steps of training; what is returned waits until the device has done them."""
