@@ -103,7 +103,7 @@ onstart:
 
 
 onsuccess:
-    display.finish(pipeline.all_reports(None))
+    display.finish()
 
 
 onerror:

@@ -137,6 +137,26 @@ def test_it_says_what_made_what_from_what_and_when(entities):
     assert "startTime" not in figure
 
 
+def test_configuration_files_are_packed_where_a_call_finds_them(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("study: batch-size\n")
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-lab.yaml"
+    elsewhere.write_text("device: cpu\n")
+    call = "snakemake --cores all --configfile mine.yaml"
+    given = ["--configfiles", "mine.yaml", str(elsewhere), "--call", call]
+    packed = pack(study, tmp_path / "crate.zip", *given)
+    with zipfile.ZipFile(packed) as archive:
+        assert archive.read("mine.yaml") == b"study: batch-size\n"
+        placed = f"configfiles/2/{elsewhere.name}"
+        assert archive.read(placed) == b"device: cpu\n"
+        graph = json.loads(archive.read("ro-crate-metadata.json"))["@graph"]
+    said = {entity["@id"]: entity for entity in graph}
+    used = {item["@id"] for item in said["#run"]["object"]}
+    assert {"config.yaml", "mine.yaml", placed} < used
+    assert f"`{call}`" in said["./"]["description"]
+    assert validate(packed).returncode == 0
+
+
 def test_what_makes_each_table_is_known():
     known = {name for names in MADE_BY.values() for name in names}
     assert set(TABLES) <= known, "say in normres/crate.py which command makes it"

@@ -22,6 +22,7 @@ from normres.config import read_config
 from normres.errors import DeviceError, InputError
 from normres.grid import Study
 from normres.measurement import Measurement
+from normres.norm_timing import LAYOUTS
 from normres.options import resolve
 from normres.pipeline import Pipeline, canonical
 from normres.timed import list_timed, read_timed
@@ -338,22 +339,39 @@ def test_by_hand(digits_folder, tmp_path):
         time_training.main([*files, *chosen, "--depth", "2"])
 
 
-def test_a_timing_that_fails_for_good_is_recorded(digits_folder, tmp_path):
+def attempt_at(digits_folder, tmp_path):
+    """The arguments of record_untimed that all timings share."""
     (tmp_path / "timed.json").write_text(canonical(list_timed(study(), 10)))
     (tmp_path / "log").write_text("error: a GPU was promised\n")
     options = {
         "--timed": tmp_path / "timed.json",
         "--log": tmp_path / "log",
         "--data": digits_folder,
-        "--out": tmp_path / "timing.csv",
-        "--details": tmp_path / "timing.json",
         "--failures": tmp_path / "failures" / "time_training.txt",
         "--attempts": 3,
     }
-    arguments = [str(part) for pair in options.items() for part in pair]
+    return [str(part) for pair in options.items() for part in pair]
+
+
+def test_a_timing_that_fails_for_good_is_recorded(digits_folder, tmp_path):
+    arguments = attempt_at(digits_folder, tmp_path)
+    arguments += ["--out", str(tmp_path / "timing.csv")]
+    arguments += ["--details", str(tmp_path / "timing.json")]
     assert record_untimed.main([*arguments, "--code", "69", "--attempt", "2"]) == 69
     assert not (tmp_path / "timing.csv").exists()
     assert record_untimed.main([*arguments, "--code", "69", "--attempt", "3"]) == 0
     written = rows(tmp_path / "timing.csv")
     assert [row["reason"] for row in written] == ["a GPU was promised"] * 4
     assert (tmp_path / "failures" / "time_training.txt").read_text().count("\n") == 1
+
+
+def test_a_norm_timing_that_fails_for_good_is_recorded(digits_folder, tmp_path):
+    out = tmp_path / "norm_cost.csv"
+    arguments = [*attempt_at(digits_folder, tmp_path), "--out", str(out)]
+    assert record_untimed.main([*arguments, "--code", "69", "--attempt", "2"]) == 69
+    refused = record_untimed.main([*arguments, "--code", "2", "--attempt", "3"])
+    assert refused == 2 and not out.exists()  # a person asked for it by name: nothing to try again
+    assert record_untimed.main([*arguments, "--code", "137", "--attempt", "3"]) == 0
+    written = rows(out)
+    assert {row["n"] for row in written} == {"0"} and len(written) == 6 * len(LAYOUTS)
+    assert {row["reason"] for row in written} == {"killed by SIGKILL; was there enough memory?"}

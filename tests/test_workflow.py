@@ -78,6 +78,31 @@ def test_a_gpu_that_is_not_there_is_tried_again_and_then_recorded(tmp_path):
     assert project.planned() == {}
 
 
+@pytest.mark.slow
+def test_a_norm_timing_that_is_killed_leaves_the_rest(tmp_path):
+    """Three attempts, then a report without its figure's numbers; the next call tries it again."""
+    study = {**ONE, "norms": ["batch"], "analyses": ["norm_cost"]}
+    project = Project.create(tmp_path / "project", tiny=study)
+    ended = "__import__('os').kill(__import__('os').getpid(), 9)\n    rows = measure_cases("
+    project.edit("workflow/scripts/time_norms.py", "rows = measure_cases(", ended)
+    result = project.snakemake()
+    assert result.returncode == 1
+    log = "results/tiny/logs/time_norms.log"
+    assert f"norm layers not timed: killed by SIGKILL; was there enough memory? (log: {log})" in (
+        result.stdout
+    )
+    results = project.results()
+    assert {row["n"] for row in rows(results / "norm_cost.csv")} == {"0"}
+    assert "norm_cost" in (results / "report.html").read_text()
+    assert not (results / "verdict.txt").exists()
+    planned = project.planned()
+    assert planned["time_norms"] == 1 and not {"time_training", "train"} & set(planned)
+    project.edit("workflow/scripts/time_norms.py", ended, "rows = measure_cases(")
+    project.run()
+    assert {int(row["n"]) for row in rows(results / "norm_cost.csv")} == {1}
+    assert project.planned() == {}
+
+
 def test_a_diverged_run_is_a_result(tmp_path):
     study = {**TINY, "models": ["convnet"], "epochs": 2, "learning_rate": [1e-4, 1e30]}
     project = Project.create(tmp_path / "project", tiny=study)
@@ -158,6 +183,20 @@ def test_what_a_person_sees(small):
     log = (small.results() / "logs" / "convnet" / "none" / "seed0.log").read_text()
     assert "test_accuracy" in log and len(log.splitlines()) >= 3
     assert not list(small.results().rglob("*.progress.json"))
+
+
+@pytest.mark.parametrize(
+    "lost, target, line",
+    [
+        ("tiny/figures/pareto.png", "figures", "Figures: results/tiny/figures"),
+        ("tiny/runs.csv", "results/tiny/runs.csv", "Made: results/tiny/runs.csv"),
+        ("tiny/tensorboard", "tensorboard", "Event files: results/tiny/tensorboard"),
+        ("tiny/crate.zip", "crate", "Crate: results/tiny/crate.zip"),
+    ],
+)
+def test_the_last_line_says_where_that_is_which_was_asked_for(small, lost, target, line):
+    (small.folder / "results" / lost).unlink(missing_ok=True)
+    assert small.run(target).rstrip().splitlines()[-1] == line
 
 
 def test_the_files_of_a_study(small):

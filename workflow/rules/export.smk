@@ -15,10 +15,12 @@ rule export_crate:
         "../../envs/pytorch.yaml"
     params:
         code=fingerprint.fingerprint("export_crate"),
+        configfiles=workflow.overwrite_configfiles,
     message:
         "packing {wildcards.study}"
     shell:
         "python -m export_crate --study {input.study:q} --dataset {input.description:q} "
+        "--configfiles {params.configfiles:q} --call \"$NORMRES_CALL\" "
         "--out {output:q} > {log:q} 2>&1"
 
 

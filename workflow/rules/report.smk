@@ -38,6 +38,7 @@ rule verdict:
     input:
         runs="results/{study}/runs.csv",
         timing="results/{study}/timing.csv",
+        norm_cost=pipeline.norm_cost_file,
         report="results/{study}/report.html",
     output:
         "results/{study}/verdict.txt",
@@ -52,4 +53,4 @@ rule verdict:
         "checking how the runs of {wildcards.study} ended"
     shell:
         "python -m check_runs --runs {input.runs:q} --timing {input.timing:q} "
-        "--report {input.report:q} --out {output:q} > {log:q} 2>&1"
+        "--norm-cost {input.norm_cost:q} --report {input.report:q} --out {output:q} > {log:q} 2>&1"

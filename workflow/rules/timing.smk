@@ -37,6 +37,8 @@ rule time_training:
         mem_mb=16000,
         gpu=pipeline.timing_gpus,
         attempt=lambda wildcards, attempt: attempt,
+    params:
+        failures=pipeline.failures_of("time_training"),
     message:
         "timing {wildcards.study}"
     shell:
@@ -68,11 +70,17 @@ rule time_norms:
     resources:
         mem_mb=8000,
         gpu=pipeline.timing_gpus,
+        attempt=lambda wildcards, attempt: attempt,
     params:
         code=fingerprint.fingerprint("time_norms"),
+        failures=pipeline.failures_of("time_norms"),
     message:
         "timing the norm layers of {wildcards.study}"
     shell:
         "python -m time_norms --timed {input.timed:q} --dataset {input.description:q} "
         "--device $NORMRES_DEVICE --gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
-        "--out {output:q} > {log:q} 2>&1"
+        "--out {output:q} > {log:q} 2>&1 "
+        "|| python -m record_untimed --code $? --timed {input.timed:q} --log {log:q} "
+        "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
+        "--data $(dirname {input.description:q}) --out {output:q} "
+        "--failures results/{wildcards.study}/failures/time_norms.txt >> {log:q} 2>&1"

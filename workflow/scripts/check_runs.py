@@ -4,8 +4,9 @@
         --timing results/quickstart/timing.csv --report results/quickstart/report.html \\
         --out results/quickstart/verdict.txt
 
-A diverged run is a result. The verdict is only written when no run has failed and all
-configurations were timed.
+A diverged run is a result, and so is a norm that cannot be computed on one shape of layer. The
+verdict is only written when no run has failed, all configurations were timed, and some norm layer
+where that was asked for.
 """
 
 import argparse
@@ -20,6 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="the study's runs.csv")
     parser.add_argument("--timing", type=Path, required=True, help="the study's timing.csv")
+    parser.add_argument(
+        "--norm-cost", type=Path, nargs="*", default=[], help="its norm_cost.csv, if it has one"
+    )
     parser.add_argument("--report", type=Path, required=True, help="the study's report.html")
     parser.add_argument("--out", type=Path, required=True, help="the verdict to write")
     arguments = parser.parse_args(argv)
@@ -38,13 +42,23 @@ def main(argv: list[str] | None = None) -> int:
     for row in untimed:
         log = logs / "time_training.log"
         print(f"not timed: {timed_name(row)}: {row['reason']} (log: {log})", file=sys.stderr)
-    if ended["failed"] or untimed:
+    costless = [costs[0] for costs in map(read_rows, arguments.norm_cost) if not any_timed(costs)]
+    for row in costless:
+        log = logs / "time_norms.log"
+        print(f"norm layers not timed: {row['reason']} (log: {log})", file=sys.stderr)
+    if ended["failed"] or untimed or costless:
         said = f"{words} of {len(runs)} runs"
         said += f", {len(untimed)} configurations not timed" if untimed else ""
+        said += ", norm layers not timed" if costless else ""
         print(f"{said}; the next call tries again what may succeed then", file=sys.stderr)
         return 1
     write_text(arguments.out, f"{words} of {len(runs)} runs; report: {arguments.report}\n")
     return 0
+
+
+def any_timed(costs: list[dict[str, str]]) -> bool:
+    """Whether any of the rows of norm_cost.csv has a time."""
+    return any(int(row["n"]) for row in costs)
 
 
 def timed_name(row: dict[str, str]) -> str:

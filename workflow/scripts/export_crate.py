@@ -37,17 +37,20 @@ def result_files(study: dict[str, Any], folder: Path, weights: bool) -> list[Pat
     return [path for path in files if path.is_file() and not path.name.startswith(".")]
 
 
-def description(study: dict[str, Any], records: dict[str, Any], weights: bool) -> str:
-    """What the crate is, and what it only refers to."""
+def description(
+    study: dict[str, Any], records: dict[str, Any], weights: bool, call: str | None
+) -> str:
+    """What the crate is, what made it, and what it only refers to."""
     status = [record["status"] for record in records.values()]
     ended = ", ".join(f"{status.count(s)} {s}" for s in ("ok", "diverged", "failed") if s in status)
+    made_by = f", called by `{call}`" if call else ""
     without = "The images" if weights else "The images, the trained weights and the test logits"
     return (
         f"Study {study['study']} of Norms and Residuals on {study['dataset']['name']}: "
         f"{len(study['runs'])} runs ({ended}), tables, figures and report, and the workflow that "
-        f"made them. {without} are not in the crate; their checksums are, in dataset.json and in "
-        "each run's run.json. Start and end of the whole are those of the first and the last job "
-        "that noted its times (training and timing)."
+        f"made them{made_by}. {without} are not in the crate; their checksums are, in dataset.json "
+        "and in each run's run.json. Start and end of the whole are those of the first and the "
+        "last job that noted its times (training and timing)."
     )
 
 
@@ -65,13 +68,13 @@ def main(argv: list[str] | None = None) -> None:
     if not noted:
         raise InputError(f"{folder / 'runs'}: no {RECORD} says when its run ended")
     crate = StudyCrate(PROJECT, study, max(noted), arguments.licence)
-    crate.add_sources(version("snakemake"))
+    crate.add_sources(version("snakemake"), arguments.configfiles)
     crate.add_data(arguments.dataset, dataset)
     crate.add_results(folder, result_files(study, folder, arguments.weights))
     crate.add_timing(timing)
     for run, record in records.items():
         crate.add_run(run, record, VERSIONS)
-    crate.describe_run(description(study, records, arguments.weights))
+    crate.describe_run(description(study, records, arguments.weights, arguments.call))
     with replacing(arguments.out) as temporary:
         crate.crate.write_zip(temporary)
     print(f"wrote {arguments.out} ({arguments.out.stat().st_size / 1e6:.1f} MB)")
@@ -85,6 +88,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--study", type=Path, required=True, help="study.json of a finished study")
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
     parser.add_argument("--out", type=Path, required=True, help="the zip to write")
+    parser.add_argument(
+        "--configfiles",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="configuration that was given on top of the project's; packed, too",
+    )
+    parser.add_argument("--call", help="the call of Snakemake, for the crate's description")
     parser.add_argument("--weights", action="store_true", help="pack weights and test logits, too")
     parser.add_argument(
         "--licence",

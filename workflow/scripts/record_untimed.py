@@ -6,18 +6,21 @@
         --out results/tiny/timing.csv --details results/tiny/timing.json \\
         --failures results/tiny/failures/time_training.txt --data results/data/digits
 
-As record_failure.py does for a run: exits with time_training.py's own exit code, or after the last
-attempt writes a timing.csv that says why there are no times, and exits with 0.
+As record_failure.py does for a run: exits with the timing's own exit code, or after the last
+attempt writes a table that says why there are no times, and exits with 0: of time_training.py
+timing.csv and timing.json, of time_norms.py norm_cost.csv, which has no --details.
 """
 
 import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from normres.errors import run_command
+from normres.errors import BAD_INPUT, run_command
 from normres.failures import add_attempt, final_reason, note_failure
 from normres.files import read_json
+from normres.tables import write_table
 from normres.timed import read_timed
+from time_norms import untimed_table
 from time_training import write_results
 
 
@@ -26,27 +29,28 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_attempt(parser, "time_training.py")
+    add_attempt(parser, "the timing")
     parser.add_argument(
         "--timed", type=Path, required=True, help="the list of what was to be timed"
     )
-    parser.add_argument("--out", type=Path, required=True, help="timing.csv to write")
-    parser.add_argument("--details", type=Path, required=True, help="timing.json to write")
+    parser.add_argument("--out", type=Path, required=True, help="the table to write")
+    parser.add_argument("--details", type=Path, help="timing.json to write, beside a timing.csv")
     arguments = parser.parse_args(argv)
     reason = final_reason(arguments.code, arguments.attempt, arguments.attempts, arguments.log)
-    if reason is None:
+    norms = arguments.details is None
+    # A study that asks for norm_cost.csv can have it (analyses.py): a person asked for another's.
+    if reason is None or (norms and arguments.code == BAD_INPUT):
         return arguments.code
     note_failure(arguments.failures, reason)
     listed = read_timed(arguments.timed)
-    results = [{"reason": reason, "facts": None, "repeats": []}] * len(listed["timed"])
-    write_results(
-        arguments.out,
-        arguments.details,
-        listed,
-        results,
-        started=datetime.now(UTC),
-        checksum=read_json(arguments.data / "dataset.json")["checksum"],
-    )
+    dataset = read_json(arguments.data / "dataset.json")
+    if norms:
+        side, _, channels = dataset["shape"]
+        write_table(untimed_table(listed, channels, side, reason), arguments.out)
+    else:
+        results = [{"reason": reason, "facts": None, "repeats": []}] * len(listed["timed"])
+        now, checksum = datetime.now(UTC), dataset["checksum"]
+        write_results(arguments.out, arguments.details, listed, results, now, checksum)
     print(f"no times after attempt {arguments.attempt} of {arguments.attempts}: {reason}")
     return 0
 

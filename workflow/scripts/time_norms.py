@@ -19,7 +19,7 @@ import pandas as pd
 
 from normres import catalog
 from normres.analyses import ONE_WAY
-from normres.devices import Computation, choose_computation, choose_device
+from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import InputError, run_command
 from normres.files import read_json
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         arguments.repeats or listed["repeats"],
         lambda fraction: print(f"{fraction:.0%} done", flush=True),
     )
-    table = cost_table(rows, layers, listed["axes"], computation)
+    table = cost_table(rows, layers, listed["axes"], describe(computation))
     write_table(table, arguments.out)
     print(f"{arguments.out}: {len(cases)} cases")
 
@@ -111,9 +111,13 @@ def cost_table(
     rows: list[dict[str, Any]],
     layers: dict[Case, str],
     axes: dict[str, Any],
-    computation: Computation,
+    environment: dict[str, Any],
 ) -> pd.DataFrame:
-    """The rows of norm_cost.csv: one a case, with medians over its repeats."""
+    """The rows of norm_cost.csv: one a case, with medians over its repeats.
+
+    `rows` and `layers` are as measure_cases and list_cases give them, `environment` as
+    environment.describe does.
+    """
     options = [axis for axis in axes if any(axis in row["options"] for row in rows)]
     by = [*KEY, *(option for option in options if option not in KEY)]
     frame = pd.DataFrame([{**row["options"], **row} for row in rows])
@@ -132,12 +136,19 @@ def cost_table(
     )
     named = pd.DataFrame(cells)[[*by, "layers"]].drop_duplicates(by)
     table = named.merge(table.reset_index(), on=by)
-    environment = describe(computation)
     return table.assign(
-        device_name=environment["device_name"],
-        precision=computation.precision,
-        cpu_threads=environment["cpu_threads"],
+        **{name: environment.get(name) for name in ("device_name", "precision", "cpu_threads")}
     )
+
+
+def untimed_table(listed: dict[str, Any], channels: int, side: int, reason: str) -> pd.DataFrame:
+    """The norm_cost.csv of a study of which nothing was timed: every case with the reason.
+
+    `listed` is as timed.read_timed gives it.
+    """
+    cases, layers = list_cases(listed["timed"], channels, side)
+    rows = [{**vars(case), "options": dict(case.options), "reason": reason} for case in cases]
+    return cost_table(rows, layers, listed["axes"], {})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from rocrate.rocrate import ROCrate
 
 from normres import gallery
 from normres.analyses import ANALYSES
-from normres.files import file_checksum
+from normres.files import file_checksum, shown_path
 
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
@@ -106,8 +106,12 @@ class StudyCrate:
         }
         return self.crate.add_file(source, place, properties={**described, **properties})
 
-    def add_sources(self, snakemake: str) -> None:
-        """Pack the workflow; `snakemake` is the version of the engine."""
+    def add_sources(self, snakemake: str, configfiles: Iterable[Path]) -> None:
+        """Pack the workflow; `snakemake` is the version of the engine.
+
+        `configfiles` were given beside the project's config.yaml. They lie in the crate where they
+        lay in the working folder, or in configfiles/, numbered, where they lay elsewhere.
+        """
         for path in sorted({path for glob in SOURCES for path in self.project.glob(glob)}):
             place = path.relative_to(self.project).as_posix()
             if path.is_file() and path.suffix != ".pyc" and place != "Snakefile":
@@ -130,6 +134,13 @@ class StudyCrate:
                 ),
             },
         )
+        self.settings = [self.crate.dereference("config.yaml")]
+        for number, path in enumerate(configfiles, start=1):
+            place = Path(shown_path(path))
+            if place.is_absolute() or ".." in place.parts:
+                place = Path("configfiles", str(number), path.name)
+            known = self.crate.dereference(place.as_posix())
+            self.settings.append(known or self._file(path, place.as_posix()))
         self.engine = self._entity(
             f"#snakemake-{snakemake}",
             "SoftwareApplication",
@@ -217,7 +228,7 @@ class StudyCrate:
         whole = self.crate.add_action(
             self.workflow,
             identifier="#run",
-            object=[self.packed["study.json"], self.crate.dereference("config.yaml"), self.data],
+            object=[self.packed["study.json"], *self.settings, self.data],
             result=[e for name, e in self.packed.items() if name != "study.json"],
             properties={"name": f"Run of study {self.study['study']}", "actionStatus": COMPLETED}
             | ({"startTime": min(times), "endTime": max(times)} if times else {}),

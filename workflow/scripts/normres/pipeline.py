@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from normres import fingerprint, gallery
-from normres.analyses import ANALYSES
+from normres.analyses import ANALYSES, NORM_COST
 from normres.claims import study_claims
 from normres.config import Config, check_keys, read_config
 from normres.counted import list_networks
@@ -180,13 +180,17 @@ class Pipeline:
 
     @cached_property
     def failures(self) -> dict[tuple[str, str], int]:
-        """How often each run has failed so far: a number more makes the next call try it again."""
+        """How often runs and timings have failed: a number more makes the next call try again."""
         return {
             (name, str(path.relative_to(folder).with_suffix(""))): path.read_text().count("\n")
             for name in self.studies
             for folder in [RESULTS / name / "failures"]
             for path in folder.rglob("*.txt")
         }
+
+    def failures_of(self, command: str) -> Callable[[Any], int]:
+        """What gives how often a command of a job's study has failed; see `failures`."""
+        return lambda wildcards: self.failures.get((wildcards.study, command), 0)
 
     def run_parameter(self, wildcards) -> str:
         """What a run is, as one canonical JSON text.
@@ -250,13 +254,9 @@ class Pipeline:
         """A list about a study, as one canonical JSON text, for jobs that need no more of it.
 
         kind: "networks", the distinct ones with their code and data (so a new seed recounts
-        nothing); "timed", see timed.py; "claims", see claims.py; "comparisons", those declared. How
-        often the timing has failed is in "timed": one failure more makes the next call try again.
+        nothing); "timed", see timed.py; "claims", see claims.py; "comparisons", those declared.
         """
-        listed = self._lists[study][kind]
-        if kind == "timed" and (failures := self.failures.get((study, "time_training"))):
-            listed = listed | {"failures": failures}
-        return canonical(listed)
+        return canonical(self._lists[study][kind])
 
     def list_file(self, kind: str, study: str) -> str:
         """A file whose name changes with `listed`, which it holds."""
@@ -318,6 +318,11 @@ class Pipeline:
             for run in self.studies[wildcards.study].runs
             for name in COLLECTED
         ]
+
+    def norm_cost_file(self, wildcards) -> list[str]:
+        """The table of what a job's study's norms cost; none where it does not ask for it."""
+        asked = NORM_COST in self.studies[wildcards.study].analyses
+        return [f"{RESULTS}/{wildcards.study}/{NORM_COST}.csv"] * asked
 
     def figure_entry(self, wildcards) -> gallery.Entry:
         """What the gallery says of a job's figure; ends with one line where the study has none."""

@@ -13,7 +13,6 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,6 +26,7 @@ from snakemake.logging import logger
 from snakemake.settings.types import ExecMode
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from normres import endings
 from normres.estimates import JOB_SECONDS, Estimates
 from normres.leases import mps_is_running
 from normres.pipeline import RESULTS, Pipeline
@@ -136,7 +136,7 @@ class Display(logging.Handler):
             atexit.register(self._print_plan)
 
     def _finish(self, job_id: int) -> None:
-        job = self.jobs.pop(job_id, None)
+        job, started = self.jobs.pop(job_id, None), self.job_started.pop(job_id, None)
         if job is None:
             return
         self._forget_progress(job)
@@ -146,8 +146,8 @@ class Display(logging.Handler):
             self.core_seconds_left -= self.core_seconds.pop(key, 0)
         elif job.rule_name in TIMINGS:
             self.to_time.pop((job.rule_name, job.wildcards["study"]), None)
-        else:
-            self.job_seconds.append(time.monotonic() - self.job_started[job_id])
+        elif started is not None:
+            self.job_seconds.append(time.monotonic() - started)
 
     def _forget_progress(self, job: logging.LogRecord) -> None:
         if job.rule_name == "train":
@@ -198,16 +198,13 @@ class Display(logging.Handler):
         self.thread = threading.Thread(target=self._show, daemon=True)
         self.thread.start()
 
-    def finish(self, reports: Iterable[str]) -> None:
+    def finish(self) -> None:
         """Called when all jobs have succeeded: the last line says where the results are."""
         self._end()
-        asked = {str(path) for job in self.workflow.dag.jobs for path in job.output}
-        for study in self.pipeline.studies:
-            verdict = RESULTS / study / "verdict.txt"
-            if str(verdict) in asked and verdict.exists():
-                self.console.print(Text(f"{study}: {verdict.read_text().strip()}"))
-        if there := [path for path in reports if path in asked and Path(path).exists()]:
-            self.console.print(Text(f"Report: {', '.join(there)}", style="bold"))
+        for line in endings.verdicts(self.workflow.dag, self.pipeline.studies):
+            self.console.print(Text(line))
+        for line in endings.places(self.workflow.dag, self.pipeline.studies):
+            self.console.print(Text(line, style="bold"))
 
     def fail(self, log: list[str] | str) -> None:
         """Called when a job has failed; each failed job was named when it failed."""

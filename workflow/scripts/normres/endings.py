@@ -1,0 +1,47 @@
+"""The last lines of a call of Snakemake that has succeeded: where its results are."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from normres.pipeline import RESULTS
+
+# What a call may make of a study as a whole, in the order in which it is named.
+WHOLE_RESULTS = {"Event files": "tensorboard", "Report": "report.html", "Crate": "crate.zip"}
+FILES_NAMED = 4
+
+
+def verdicts(dag, studies: Iterable[str]) -> Iterator[str]:
+    """How the runs of each study ended, where the call asks for that; `dag` is Snakemake's."""
+    asked = outputs(dag)
+    for study in studies:
+        verdict = RESULTS / study / "verdict.txt"
+        if str(verdict) in asked and verdict.exists():
+            yield f"{study}: {verdict.read_text().strip()}"
+
+
+def places(dag, studies: Iterable[str]) -> Iterator[str]:
+    """Where the results are that the call asks for; the last line names the most of them."""
+    asked, folders = outputs(dag), [RESULTS / study for study in studies]
+    found = {
+        words: [str(p) for folder in folders if str(p := folder / name) in asked and p.exists()]
+        for words, name in WHOLE_RESULTS.items()
+    }
+    if not any(found.values()):  # figures alone, data alone, or files that were named
+        drawn = {str(Path(path).parent) for path in asked if Path(path).suffix == ".svg"}
+        found = {"Figures": sorted(drawn)} if drawn else {"Made": targets(dag)}
+    for words, there in found.items():
+        if there:
+            yield f"{words}: {', '.join(there)}"
+
+
+def outputs(dag) -> set[str]:
+    """The files of all jobs that the call asks for, whether they were there before or not."""
+    return {str(path) for job in dag.jobs for path in job.output}
+
+
+def targets(dag) -> list[str]:
+    """The first few files that the call names, or that a rule it names collects."""
+    collected = {path for job in dag.targetjobs if not job.output for path in job.input}
+    paths = sorted(map(str, {*dag.targetfiles, *collected}))
+    shown = [path for path in paths if not Path(path).name.startswith(".")]
+    return shown[:FILES_NAMED] + ["..."] * (len(shown) > FILES_NAMED)
