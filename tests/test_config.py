@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from normres import catalog
-from normres.config import check_keys, read_config
+from normres.config import check_keys, check_syntax, read_config
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
 
@@ -376,3 +376,27 @@ def test_a_key_given_once_is_taken(tmp_path):
         (tmp_path / "mine.json").write_text(text)
         check_keys([tmp_path / "mine.json"])
     check_keys([PROJECT / "config.yaml"])
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"a: 1\nb: [1,\nc: 2\n", "line 4 in what begins in line 2: did not find"),
+        (b"a:\n\tb: 1\n", "line 2: found (a tab )?character"),
+        (b"a: 1\nb: c: d\n", "line 2: mapping values are not allowed"),
+        (b"a: 1\nb: \xff\n", "codec can't decode byte 0xff"),
+        (b"a: \x00\n", ": unacceptable character"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_refused_with_its_line(tmp_path, content, words):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=f"mine.yaml: no YAML.*{words}") as caught:
+        check_syntax(tmp_path / "mine.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_yaml_and_json_are_taken(tmp_path):
+    for text in ("", "a: [1]", '{\n\t"a": 1\n}'):
+        (tmp_path / "mine.yaml").write_text(text)
+        check_syntax(tmp_path / "mine.yaml")
+    check_syntax(tmp_path / "none.yaml")  # Snakemake says that

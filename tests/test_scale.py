@@ -12,6 +12,7 @@ import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from conftest import PROJECT
+from normres import estimates
 from normres.config import read_config
 from normres.devices import has_bfloat16_units
 from normres.errors import InputError
@@ -241,11 +242,12 @@ def test_larger_images_and_deeper_networks_take_longer(tmp_path, monkeypatch):
 def test_runs_share_a_gpu_by_mps_and_else_take_turns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
-    made = pipeline(1, {"runs_per_gpu": 4}, models=["vgg11"], norms=["none"], learning_rate=1e-4)
-    (run,) = made.runs.values()
+    one = {"models": ["vgg11"], "norms": ["none"], "learning_rate": 1e-4}
 
-    def plan(**settings):
-        display = Display(workflow(gpus=4, **settings), made)
+    def plan(runs_per_gpu=4, **settings):
+        made = pipeline(1, {"runs_per_gpu": runs_per_gpu}, **one)
+        (run,) = made.runs.values()
+        display = Display(workflow(gpus=runs_per_gpu, **settings), made)
         display.to_train = set(made.runs)
         display._estimate()
         seconds = display.estimates.seconds("many", run) - display.estimates.reference.start
@@ -256,12 +258,25 @@ def test_runs_share_a_gpu_by_mps_and_else_take_turns(tmp_path, monkeypatch):
     assert plan(nodes=8)[0] == alone  # on a cluster each has a GPU
 
     turns, said = plan()
-    assert turns == pytest.approx(alone * 4 / SHARING_GAIN["turns"])
+    assert turns == pytest.approx(alone * 4 / SHARING_GAIN["turns"][2])
     assert "at a time that take turns on a GPU, since NVIDIA's MPS does not run" in said
     (tmp_path / "control").touch()
     at_once, said = plan()
-    assert at_once == pytest.approx(turns * SHARING_GAIN["turns"] / SHARING_GAIN["MPS"])
+    assert at_once == pytest.approx(alone * 4 / SHARING_GAIN["MPS"][4])
     assert "take turns" not in said
+    assert plan(runs_per_gpu=2)[0] == pytest.approx(alone * 2 / SHARING_GAIN["MPS"][2])
+
+
+def test_a_timing_takes_longer_where_energy_is_counted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = pipeline(1, models=["convnet"], norms=["none", "batch"], learning_rate=1e-4)
+    (study,) = made.studies.values()
+    seconds = {}
+    for meter in (None, object()):
+        monkeypatch.setattr("normres.estimates.find_meter", lambda uuid, meter=meter: (meter, ""))
+        seconds[meter is None] = Estimates(made).timing_seconds(study, 10, 2)
+    energy = 10 * len(estimates.timed_configurations(study)) * estimates.ENERGY_SECONDS
+    assert seconds[False] - seconds[True] == pytest.approx(energy)
 
 
 def test_units_for_bfloat16_are_told_without_torch_as_with_it():

@@ -123,6 +123,9 @@ def test_bad_configuration_is_one_line(tmp_path):
     assert result.returncode != 0
     lines = [line for line in result.stdout.splitlines() if "profile" not in line]
     assert lines == [lines[0]] and "did you mean 'batch_size'" in lines[0], result.stdout
+    (project.folder / "config.yaml").write_text("study: tiny\nstudies: {tiny: [\n")
+    (line,) = [line for line in project.snakemake().stdout.splitlines() if "profile" not in line]
+    assert line.startswith("error: config.yaml: no YAML at line 3 in what begins in line 2: ")
     assert not (project.folder / "results").exists()
 
 

@@ -1,15 +1,4 @@
 # What all rules share. The functions live in workflow/scripts/normres/pipeline.py and progress.py.
-import gc
-import os
-import sys
-
-# The graph of jobs holds no garbage: while Snakemake builds it, looking for some takes a seventh of
-# the time of a dry run with 5,000 runs (docs/performance.md). Snakefile turns it on again when the
-# jobs start.
-gc.disable()
-
-sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
-
 from normres import fingerprint
 from normres.analyses import ANALYSES
 from normres.cluster import outlive_warnings

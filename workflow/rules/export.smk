@@ -20,7 +20,7 @@ rule export_crate:
         "packing {wildcards.study}"
     shell:
         "python -m export_crate --study {input.study:q} --dataset {input.description:q} "
-        "--configfiles {params.configfiles:q} --call \"$NORMRES_CALL\" "
+        '--configfiles {params.configfiles:q} --call "$NORMRES_CALL" '
         "--out {output:q} > {log:q} 2>&1"
 
 

@@ -4,6 +4,7 @@ Snakemake calls this while it reads the Snakefile, so nothing here imports torch
 a data set.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from normres.errors import InputError
 from normres.grid import Study, expand
 from normres.options import option_schemas, schema
 from normres.validation import check, check_name, check_plain, coerce, config_schema
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,35 @@ def read_config(raw: Mapping[str, Any]) -> Config:
     return Config(studies=studies, claims=config.get("claims", []), **settings)
 
 
+def check_syntax(path: str | Path) -> None:
+    """Raise InputError where a configuration file is neither YAML nor JSON, with the line.
+
+    Snakemake's own message names neither. A file that is not there is Snakemake's to miss.
+    """
+    if not Path(path).exists():
+        return
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        with suppress(ValueError):
+            json.loads(text)
+            return
+        yaml.compose(text, LOADER)
+    except yaml.MarkedYAMLError as error:
+        lines = [mark.line + 1 for mark in (error.problem_mark, error.context_mark) if mark]
+        where = " in what begins in line ".join(map(str, dict.fromkeys(lines)))
+        raise InputError(f"{path}: no YAML at line {where}: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+
+
 def check_keys(paths: Iterable[str | Path]) -> None:
     """Raise InputError where a configuration file has a key twice: the last one would win unsaid.
 
     `paths` are files that Snakemake has read, so that they are well-formed.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for path in paths:
         with suppress(yaml.YAMLError):  # JSON that YAML cannot read, with tabs
-            _check_keys_of(yaml.compose(Path(path).read_text(encoding="utf-8"), loader), path, [])
+            _check_keys_of(yaml.compose(Path(path).read_text(encoding="utf-8"), LOADER), path, [])
 
 
 def _check_keys_of(node: yaml.Node | None, path: str | Path, above: list[str]) -> None:

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from normres.dataset_facts import SHAPES, SIZES
+from normres.energy import find_meter
 from normres.grid import Run, Study
 from normres.leases import mps_is_running
 from normres.options import UNTIMED_OPTIONS
@@ -59,8 +60,11 @@ TURN_SECONDS = 0.15
 # Of norms alone (norm_timing.py): shapes times layouts of a network, about, and a turn of one.
 CASES, CASE_SECONDS = 7, 0.06
 ALONE = {"cpu": 0.5, "cuda": 1.0}
-# How much more runs that share a GPU train together than one alone (performance.md).
-SHARING_GAIN = {"MPS": 1.5, "turns": 0.93}
+# From which number on, how much more runs that share a GPU train together than one alone
+# (performance.md).
+SHARING_GAIN = {"MPS": {2: 1.3, 4: 1.5}, "turns": {2: 0.93}}
+# Of a repeat, where energy is counted: 0.2 s between two updates, and until the first (energy.py).
+ENERGY_SECONDS = 0.3
 RECORDS_READ = 300  # of earlier runs, the newest
 
 # What reading a file raises that is not there, was edited, or was written by another version: an
@@ -77,8 +81,9 @@ class Estimates:
 
     def __init__(self, pipeline: Pipeline, device: str = "cpu", sharing: int = 1):
         self.device = device
-        gain = SHARING_GAIN["MPS" if mps_is_running() else "turns"]
-        self.slower = sharing / gain if sharing > 1 else 1.0
+        gains = SHARING_GAIN["MPS" if mps_is_running() else "turns"]
+        gain = max(((n, g) for n, g in gains.items() if n <= sharing), default=(1, 1.0))[1]
+        self.slower = sharing / gain
         self.descriptions = {name: describe(s.dataset) for name, s in pipeline.studies.items()}
         seconds: dict[tuple, list[float]] = defaultdict(list)
         records = sorted(
@@ -131,7 +136,8 @@ class Estimates:
             images = 2 * run.specification["batch_size"] + 128 / 3
             computed = ALONE[self.device] * self._per_thousand(study.name, run) * images / 1000
             seconds += (repeats + 2) * (TURN_SECONDS + computed)
-        return seconds
+        metered = self.device == "cuda" or find_meter(None)[0] is not None
+        return seconds + metered * len(configurations) * repeats * ENERGY_SECONDS
 
     def norm_timing_seconds(self, study: Study, repeats: int) -> float:
         """Seconds of the timing of a study's norm layers alone."""

@@ -133,7 +133,9 @@ class Display(logging.Handler):
         self.planned = {rule: count for rule, count in stats.items() if rule != "total"}
         self.total = sum(self.planned.values())
         if self.workflow.dryrun:
-            atexit.register(self._print_plan)
+            self._estimate()  # here: at the end Snakemake has left the folder of --directory
+            plan = Text(f"Dry run: {self.describe_plan()}.", style="bold")
+            atexit.register(self.console.print, plan)
 
     def _finish(self, job_id: int) -> None:
         job, started = self.jobs.pop(job_id, None), self.job_started.pop(job_id, None)
@@ -291,10 +293,6 @@ class Display(logging.Handler):
                 if rule == TIMING
                 else self.estimates.norm_timing_seconds(study, repeats)
             )
-
-    def _print_plan(self) -> None:
-        self._estimate()
-        self.console.print(Text(f"Dry run: {self.describe_plan()}.", style="bold"))
 
     def _show(self) -> None:
         if self.console.is_terminal:
