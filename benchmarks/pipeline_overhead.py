@@ -60,6 +60,7 @@ class Goals:
         self.large = ProjectCopy(folder / "large")
         self.large.configure("many", LARGE_GRID | {"seeds": list(range(50))})
         self.finished = ProjectCopy(folder / "finished")
+        self.finished.time_once()  # no step here waits for a timing
         finish(self.finished, "quickstart")
         calls = (self.plan, self.plan_many, self.train, self.do_nothing, self.draw)
         self.steps: dict[str, Callable[[], float]] = dict(zip(GOALS, calls, strict=True))

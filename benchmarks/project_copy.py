@@ -102,8 +102,16 @@ class ProjectCopy:
 
     def configure(self, name: str, study: dict) -> None:
         """Write a config.yaml with this study alone, its times measured once."""
-        config = {"study": name, "studies": {name: study}, "timing_repeats": 1}
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(config))
+        self._write_config({"study": name, "studies": {name: study}, "timing_repeats": 1})
+
+    def time_once(self) -> None:
+        """Let the project's own config.yaml measure times once."""
+        config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        self._write_config(config | {"timing_repeats": 1})
+
+    def _write_config(self, config: dict) -> None:
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
 
     def call(self, command: list[str], expect: str = "") -> Usage:
         """Run `command` in the copy.

@@ -60,6 +60,16 @@ def test_what_a_processor_with_amx_compiles(monkeypatch, amx):
     assert not wants_compilation(small_run("resnet", compile="auto"), "cpu", "float32")
 
 
+def test_units_for_bfloat16_count_where_onednn_uses_them(monkeypatch):
+    """As on a Mac: its processor has them, PyTorch's build has no oneDNN."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"neon": True, "bf16": True})
+    for there in (True, False):
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda there=there: there)
+        auto = small_run("convnet", precision="auto")
+        expected = "bfloat16" if there else "float32"
+        assert choose_computation(auto, "cpu").precision == expected
+
+
 def test_compiled_code_is_shared_by_runs_alike(monkeypatch, tmp_path):
     """Apart by threads and instruction set, which stand in the code; where a person says, there."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -60,6 +60,14 @@ def test_cases_take_turns_and_a_case_that_cannot_be_is_named():
     assert all(row["forward_seconds"] > 0 and row["training_seconds"] > 0 for row in rows[1:])
 
 
+def test_layers_of_several_depths_are_all_counted():
+    specifications = [resolve("resnet", "batch", 0, 1, {"depth": depth}) for depth in (5, 1)]
+    timed = [{"model": "resnet", "norm": "batch", "specification": s} for s in specifications]
+    _, layers = time_norms.list_cases(timed, 3, 32)
+    (said,) = {words for case, words in layers.items() if (case.channels, case.side) == (32, 32)}
+    assert said == "2 or 10 in resnet"
+
+
 @pytest.mark.parametrize(
     "study, words",
     [

@@ -27,7 +27,7 @@ def folders(runs, name):
 
 @pytest.fixture(scope="module")
 def convnet(tmp_path_factory, digits_folder):
-    """ConvNet with batch norm, which has dropout, buffers and a short last batch; trained once."""
+    """ConvNet with batch norm, which has buffers and a short last batch; trained once."""
     runs = Runs(tmp_path_factory.mktemp("convnet"), digits_folder, "convnet", "batch")
     runs.finish("whole")
     return runs

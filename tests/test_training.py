@@ -1,5 +1,6 @@
 """The training loop against an independent plain one, and what a seed fixes."""
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -149,10 +150,40 @@ def test_what_is_measured_does_not_change_what_is_trained(digits, monkeypatch):
     assert all(torch.equal(value, weights[name]) for name, value in measured.weights().items())
 
 
-def test_networks_that_share_a_layer_start_from_the_same_weights():
+def test_a_run_that_stops_within_an_epoch_goes_on_with_its_dropout(digits):
+    """VGG11's, the one that has some; masks are drawn step by step, from the seed and the epoch."""
+    specification = small_run("vgg11", "none", epochs=1)
+    whole = train(specification, digits)
+    stopped = TrainingRun(specification, digits, whole.computation)
+
+    def stop():
+        if stopped.progress and stopped.progress.images == 32:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(stopped.train(stop))
+    torch.manual_seed(1)  # another process has drawn other numbers
+    again = TrainingRun(specification, digits, whole.computation)
+    again.load_state_dict(copy.deepcopy(stopped.state_dict()))
+    list(again.train())
+    weights = again.weights()
+    assert all(torch.equal(value, weights[name]) for name, value in whole.weights().items())
+
+
+def test_weights_have_the_strides_of_the_contiguous_layout(digits):
+    """Also 1x1 kernels, which are contiguous in both layouts, so that files depend on values."""
+    run = train(small_run("resnet", "none", epochs=1), digits)
+    kernels = [value for value in run.network.state_dict().values() if value.dim() == 4]
+    assert any(value.stride() != torch.empty(value.shape).stride() for value in kernels)
+    for value in run.weights().values():
+        assert value.stride() == torch.empty(value.shape).stride()
+
+
+@pytest.mark.parametrize("scheme", ["default", "he"])
+def test_networks_that_share_a_layer_start_from_the_same_weights(scheme):
     def start(model, norm, **options):
         network = build_network(small_run(model, norm, **options), 3, 32, 10)
-        initialize(network, 5, "default")
+        initialize(network, 5, scheme)
         return network.state_dict()
 
     none = start("resnet", "none")
@@ -271,7 +302,8 @@ def test_a_compiled_network_trains_the_same(digits):
 def test_without_what_it_takes_a_network_is_not_compiled(monkeypatch, tmp_path, lacking):
     """A C++ compiler called as torch.compile calls it, and Python.h."""
     (tmp_path / "Python.h").touch()
-    (tmp_path / "g++").touch(mode=0o755)
+    for name in ("g++", "clang++"):  # on Linux and on macOS
+        (tmp_path / name).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
@@ -296,12 +328,26 @@ def test_triton_needs_a_c_compiler(monkeypatch, tmp_path):
     assert not can_compile("cuda")
 
 
-@pytest.mark.skipif(not can_compile("cpu"), reason="no C++ compiler")
-def test_a_batch_of_all_images_is_compiled(digits, monkeypatch):
-    """As of a batch_size beyond their number: what is recorded as compiled is."""
-    specification = small_run("convnet", compile=True, batch_size=100, epochs=1)
-    run = TrainingRun(specification, digits, choose_computation(specification, "cpu"))
-    assert run.step.full_size == len(run.sets["train"]) == 58
+@pytest.mark.parametrize("batch_size, compiled", [(100, [58]), (16, [16, 16, 16])])
+def test_full_batches_are_compiled_and_the_short_last_one_is_not(
+    digits, monkeypatch, batch_size, compiled
+):
+    """Also one of all images, as of a batch_size beyond their number."""
+    sizes = []
+
+    def compile(loss, dynamic):
+        def called(positions):
+            sizes.append(len(positions))
+            return loss(positions)
+
+        return called
+
+    monkeypatch.setattr("torch.compile", compile)
+    monkeypatch.setattr("normres.devices.can_compile", lambda device: True)
+    specification = small_run("convnet", compile=True, batch_size=batch_size, epochs=1)
+    run = train(specification, digits)
+    assert run.computation.compiled and len(run.sets["train"]) == 58
+    assert sizes == compiled
 
 
 def test_larger_images_are_evaluated_fewer_at_a_time():

@@ -89,7 +89,7 @@ def list_cases(
     timed: list[dict[str, Any]], channels: int, side: int
 ) -> tuple[list[Case], dict[Case, str]]:
     """The distinct cases of a study, and in words which networks have such layers, and how many."""
-    found: dict[Case, dict[str, int]] = defaultdict(dict)
+    found: dict[Case, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for entry in timed:
         specification, norm = entry["specification"], entry["norm"]
         if norm == "none":
@@ -99,10 +99,13 @@ def list_cases(
             for layout in LAYOUTS:
                 batch_size = specification["batch_size"]
                 case = Case(norm, tuple(options.items()), batch_size, width, pixels, layout)
-                found[case][entry["model"]] = count
+                found[case][entry["model"]].add(count)  # several where depth is an axis
     said = {
-        case: ", ".join(f"{count} in {model}" for model, count in sorted(counts.items()))
-        for case, counts in found.items()
+        case: ", ".join(
+            f"{' or '.join(map(str, sorted(counts)))} in {model}"
+            for model, counts in sorted(models.items())
+        )
+        for case, models in found.items()
     }
     return list(found), said
 

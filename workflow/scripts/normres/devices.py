@@ -160,9 +160,14 @@ def use_deterministic_kernels() -> None:
 
 
 def has_bfloat16_units(device: str) -> bool:
-    """Whether bfloat16 is computed by units of its own, not emulated, on "cpu" or "cuda"."""
+    """Whether bfloat16 is computed by units of its own, not emulated, on "cpu" or "cuda".
+
+    On a CPU it is oneDNN that uses them; PyTorch's builds for macOS come without it.
+    """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not torch.backends.mkldnn.is_available():
+        return False
     return any("bf16" in name and there for name, there in torch.cpu.get_capabilities().items())
 
 

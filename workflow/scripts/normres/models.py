@@ -95,6 +95,7 @@ def initialize(network: nn.Module, seed: int, scheme: str) -> None:
             torch.manual_seed(derive(seed, "initialization", name))
             module.reset_parameters()
             if scheme == "he" and isinstance(module, nn.Conv2d | nn.Linear):
+                torch.manual_seed(derive(seed, "initialization", name))  # a bias was drawn or not
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

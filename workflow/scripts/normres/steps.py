@@ -62,7 +62,7 @@ class GraphedStep(Step):
     A small network's step is hundreds of kernels of a few microseconds each, which Python cannot
     launch as fast as the device ends them; a graph launches them all at once. It is captured at the
     first step with a size, and warmed up before; what that changed is undone. The returned loss is
-    overwritten by the next step of the same size.
+    overwritten by the next step, of any size: the graphs share memory.
     """
 
     def __init__(self, *arguments):

@@ -1,4 +1,4 @@
-"""Tensors in a file: bytes that depend on the values alone, and none taken that has changed."""
+"""Tensors in a file: bytes that depend on the tensors alone, and none taken that has changed."""
 
 import io
 import zipfile
@@ -11,7 +11,7 @@ from normres.files import replacing
 
 
 def save_tensors(value: Any, path: str | Path) -> None:
-    """Save tensors so that the bytes depend on them alone.
+    """Save tensors so that the bytes depend on them alone: on values, types and strides.
 
     torch.save names the archive's root after the file it writes to; a buffer has no name.
     """

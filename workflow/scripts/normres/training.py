@@ -236,9 +236,12 @@ class TrainingRun:
         return self._test_logits.clamp(-limit, limit).numpy().astype(np.float16)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The network's parameters and buffers, on the CPU and contiguous."""
+        """The network's parameters and buffers, copied to the CPU, in the contiguous layout.
+
+        Tensor.contiguous() would leave 1x1 kernels the strides of channels_last, which a file has.
+        """
         return {
-            name: value.detach().cpu().contiguous()
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, value in self.network.state_dict().items()
         }
 
