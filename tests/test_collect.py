@@ -17,7 +17,14 @@ import synthetic
 from normres.errors import InputError
 from normres.history import COLUMNS
 from normres.inference import prediction_interval
-from normres.tables import axis_text, configurations, read_cells, read_study, read_table
+from normres.tables import (
+    absent_runs,
+    axis_text,
+    configurations,
+    read_cells,
+    read_study,
+    read_table,
+)
 
 
 def collect(study):
@@ -281,6 +288,17 @@ def test_people_tables_name_what_is_missing(quickstart):
     assert "2 (1 diverged)" in text
     assert "2 (1 failed)" in text
     assert "2 of 27 runs missing: vgg11/none/seed1 (diverged), resnet/group/seed2 (failed)" in text
+
+
+def test_of_many_missing_runs_the_configurations_are_named():
+    names = [f"resnet/{norm}/seed{seed}" for norm in ("none", "batch") for seed in (0, 11)]
+    runs = [(name, "failed") for name in names]
+    runs += [("vgg11/none/seed1", "diverged"), ("vgg11/none/seed2", "ok")]
+    said = absent_runs(pd.DataFrame(runs, columns=["run", "status"]))
+    assert said == (
+        "5 of 6 runs missing: resnet/none (2 failed), resnet/batch (2 failed), "
+        "vgg11/none (1 diverged)"
+    )
 
 
 def test_latex_is_escaped_and_its_table_is_regular(quickstart):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from normres import catalog
-from normres.config import check_keys, check_syntax, read_config
+from normres.config import check_keys, check_syntax, read_config, unasked_studies
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
 
@@ -400,3 +400,12 @@ def test_yaml_and_json_are_taken(tmp_path):
         (tmp_path / "mine.yaml").write_text(text)
         check_syntax(tmp_path / "mine.yaml")
     check_syntax(tmp_path / "none.yaml")  # Snakemake says that
+
+
+def test_studies_that_a_file_defines_and_nobody_asks_for_are_told(tmp_path):
+    mine, site = tmp_path / "mine.yaml", tmp_path / "site.yaml"
+    mine.write_text("studies: {b: {epochs: 1}, a: {epochs: 2}}\n")
+    site.write_text("device: cpu\n")
+    assert unasked_studies([mine, site], ["quickstart"]) == ["a", "b"]
+    assert unasked_studies([mine], ["quickstart", "a"]) == []
+    assert unasked_studies([site], ["quickstart"]) == []

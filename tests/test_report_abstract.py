@@ -10,7 +10,7 @@ import pytest
 
 import synthetic
 from normres.files import seal, write_text
-from normres.report_abstract import costs
+from normres.report_abstract import costs, rank_caveat
 from report_pages import change, render, words, write_inputs
 
 PARTS = ("Question", "Design", "Results", "Comparisons", "Costs", "Limits")
@@ -138,6 +138,14 @@ def test_many_comparisons_are_counted_and_told_in_short(tmp_path: Path) -> None:
     assert counts and int(counts[1]) + int(counts[2]) == 9
     assert len(re.findall(r"points \[.*?\], n = \d and \d, p [=<] ", text)) == 6
     assert "; and 3 more." in text
+    assert text.endswith("could not have shown a difference with so few.") == (counts[1] != "0")
+
+
+@pytest.mark.parametrize("p, smallest, said", [(0.01, 0.3, 1), (0.2, 0.3, 0), (0.01, 0.03, 0)])
+def test_a_difference_says_where_it_rests_on_normality(
+    p: float, smallest: float, said: int
+) -> None:
+    assert len(rank_caveat([{"p_holm": p, "smallest_p_holm": smallest}])) == said
 
 
 def test_without_times_it_says_so(tmp_path: Path) -> None:

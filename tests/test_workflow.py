@@ -123,9 +123,6 @@ def test_bad_configuration_is_one_line(tmp_path):
     assert result.returncode != 0
     lines = [line for line in result.stdout.splitlines() if "profile" not in line]
     assert lines == [lines[0]] and "did you mean 'batch_size'" in lines[0], result.stdout
-    (project.folder / "config.yaml").write_text("study: tiny\nstudies: {tiny: [\n")
-    (line,) = [line for line in project.snakemake().stdout.splitlines() if "profile" not in line]
-    assert line.startswith("error: config.yaml: no YAML at line 3 in what begins in line 2: ")
     assert not (project.folder / "results").exists()
 
 
@@ -146,10 +143,15 @@ def test_a_mistake_on_the_command_line_is_said(tmp_path, arguments, words):
     assert all(word in result.stdout for word in words), result.stdout
 
 
-def test_a_configuration_that_is_not_yaml_is_said(tmp_path):
+def test_a_configuration_that_is_not_yaml_is_said_with_its_line(tmp_path):
     project = Project.create(tmp_path / "project", tiny=ONE)
-    (project.folder / "config.yaml").write_text("study: [a")
+    (project.folder / "config.yaml").write_text("study: tiny\nstudies: {tiny: [a\n")
     result = project.snakemake()
+    assert result.returncode == 2
+    (line,) = [line for line in result.stdout.splitlines() if "profile" not in line]
+    assert line.startswith("error: config.yaml: no YAML at line 3 in what begins in line 2: ")
+    (project.folder / "mine.yaml").write_text("study: [a")  # Snakemake reads it before us
+    result = project.snakemake("--configfile", "mine.yaml")
     assert result.returncode != 0 and "not valid JSON or YAML" in result.stdout
 
 
@@ -175,6 +177,13 @@ def small(tmp_path_factory):
     assert not (project.folder / "results").exists()
     project.said = project.run()
     return project
+
+
+def test_a_study_that_is_defined_and_not_asked_for_is_told(small):
+    study = "{dataset: digits, models: [convnet], norms: [none], seeds: [0], epochs: 1}"
+    (small.folder / "mine.yaml").write_text(f"studies: {{mine: {study}}}")
+    said = small.run("--dry-run", "--configfile", "mine.yaml")
+    assert "Made is tiny, not mine of --configfile: that takes --config study=mine" in said
 
 
 def test_what_a_person_sees(small):

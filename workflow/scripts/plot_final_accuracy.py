@@ -140,10 +140,8 @@ def looks(summary: pd.DataFrame, study: Mapping[str, Any]) -> list[Look]:
         else ("model", figures.MODEL_COLOURS)
     )
     names = study[f"{by}s"]
-    palette = figures.colours(names, known)
-    return [
-        Look(palette[name], "solid", figures.MARKERS[names.index(name) % 6]) for name in summary[by]
-    ]
+    palette, marked = figures.colours(names, known), figures.marks(names, known)
+    return [Look(palette[name], "solid", marked[name][1]) for name in summary[by]]
 
 
 def x_limits(drawn: pd.DataFrame) -> tuple[float, float]:

@@ -16,7 +16,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from normres import figures, rows
 from normres.errors import run_command
-from normres.figures import Look
 from normres.parts import showing
 from normres.tables import norm_title
 
@@ -43,6 +42,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
             "time of forward and backward and its 95 % interval, alone on the device "
             f"({devices}); numbers are in norm_cost.csv. {figures.count_note(drawn['n'])}"
         ],
+        seeds=False,
         above=0.42,
         below=0.42,
         left=0.15 + max([figures.text_width(text, figures.TEXT) for text in shapes], default=0),
@@ -61,14 +61,14 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
 def draw_panel(place: Axes, own: pd.DataFrame, shapes: list[str], study: dict) -> None:
     """Draw a layout: shapes from small to large, the norms of a shape below each other."""
     rows.set_bands(place, len(shapes))
-    palette = figures.colours(study["norms"], figures.NORM_COLOURS)
+    looks = figures.looks(study, "norm")
     norms = [norm for norm in study["norms"] if (own["norm"] == norm).any()]
     entries = []
     for number, norm in enumerate(norms):
         rows_of = own[own["norm"] == norm]
         heights = rows_of.apply(shape_text, axis=1).map(shapes.index).astype(float)
         heights += 0.7 * (number - (len(norms) - 1) / 2) / len(norms)
-        look = Look(palette[norm], "solid", figures.MARKERS[number % len(figures.MARKERS)])
+        look = looks[norm]
         style = {"color": look.colour, "ms": 3.5, "mec": "white", "mew": 0.3}
         # Of the study's cells only the norm: the batch here is that of the measurement.
         shown = {"norm": norm}

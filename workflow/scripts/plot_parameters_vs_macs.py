@@ -70,7 +70,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     accuracy = drawn["test_accuracy_mean"].dropna()
     low, high = (accuracy.min(), accuracy.max()) if len(accuracy) else (0, 100)
     scale = ScalarMappable(Normalize(low - (low == high), high + (low == high)), COLOURS)
-    markers = dict(zip(study["norms"], figures.MARKERS * len(study["norms"]), strict=False))
+    markers = {norm: look.marker for norm, look in figures.looks(study, "norm").items()}
     for spot in spots:
         draw_spot(axes, spot, scale, markers, study)
     draw_listing(axes, spots, lines, scale, markers, study)

@@ -221,9 +221,11 @@ def people_table(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
         cells[("reported accuracy", "% (one more run of ours)")] = reported_text(
             table, "test_accuracy", 2, 100
         )
-    cells[("test loss", interval)] = estimate_text(table, "test_loss", 3)
+    cells[("test loss", f"nats {interval}")] = estimate_text(table, "test_loss", 3)
     if table["reported_test_loss"].notna().any():
-        cells[("reported loss", "(one more run of ours)")] = reported_text(table, "test_loss", 3)
+        cells[("reported loss", "nats (one more run of ours)")] = reported_text(
+            table, "test_loss", 3
+        )
     cells[("parameters", "")] = number_text(table["params"], 0)
     cells[("MACs (1 MAC = 1 multiply-add)", "million")] = number_text(table["macs"] / 1e6, 2)
     cells[("time an epoch", f"s {interval}")] = estimate_text(
@@ -274,15 +276,19 @@ def note(
     sentences = [
         f"{study['dataset']['name']}, after the last epoch ({last or study['epochs']}): "
         "mean over n seeds, and the 95 % interval of that mean (Student's t; none for n = 1).",
-        "The test set chose nothing here; best_test_accuracy in summary.csv is the epoch that is "
-        f"best on the {chosen_on} images.",
+        "The test set chose nothing here; the best epoch's accuracy in the csv file was chosen on "
+        f"the {chosen_on} images.",
         "1 MAC = 1 multiply-add of a convolution or linear layer, for one image.",
     ]
     if (table[[f"{metric}_sd" for metric in DISTRIBUTIONS]] == 0).any(axis=None):
         sentences.append(
             f"[{EQUAL}]: all runs gave this number, so their spread is not known; what the test "
-            "images alone leave open is in summary.csv (test_set_low, test_set_high)."
+            "images alone leave open is in the csv file."
         )
+    if (table[["test_accuracy_low", "test_loss_low"]] == 0).any(axis=None) or (
+        table["test_accuracy_high"] == 1
+    ).any():
+        sentences.append("Intervals are cut at 0 and 100 %, and at a loss of 0.")
     timed = timing[timing["repeat"].notna()]
     if len(timed):
         sentences.append(
@@ -341,7 +347,7 @@ def latex(cells: pd.DataFrame, title: str, text: str, label: str) -> str:
         position_float="centering",
     )
     head, tail = "\\begin{tabular}", "\\end{table}"
-    table = table.replace(head, f"\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\n{head}")
+    table = table.replace(head, f"\\scriptsize\\setlength{{\\tabcolsep}}{{2pt}}\n{head}")
     table = table.replace(tail, f"\\par\\smallskip\\raggedright {latex_escape(text)}\n{tail}")
     return f"% needs \\usepackage{{booktabs}}\n{table}"
 

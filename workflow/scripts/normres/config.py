@@ -76,6 +76,19 @@ def check_syntax(path: str | Path) -> None:
         raise InputError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
 
 
+def unasked_studies(paths: Iterable[str | Path], chosen: Iterable[str]) -> list[str]:
+    """The studies that configuration files define, where none of them is among the `chosen`.
+
+    `paths` are files that Snakemake has read, and whose content was checked.
+    """
+    defined: list[str] = []
+    for path in paths:
+        with suppress(yaml.YAMLError):  # JSON that YAML cannot read, with tabs
+            read = yaml.load(Path(path).read_text(encoding="utf-8"), LOADER)
+            defined += read.get("studies", {})
+    return [] if set(defined) & set(chosen) else sorted(set(defined))
+
+
 def check_keys(paths: Iterable[str | Path]) -> None:
     """Raise InputError where a configuration file has a key twice: the last one would win unsaid.
 

@@ -133,7 +133,8 @@ class Estimates:
         seconds = len(configurations) * self.reference.warm_up / cores
         for run in configurations:
             # Two steps, and a prediction of 128 images, which takes a third of a step's time.
-            images = 2 * run.specification["batch_size"] + 128 / 3
+            most = run.specification["train_images"] or self.descriptions[study.name]["n_train"]
+            images = 2 * min(run.specification["batch_size"], most) + 128 / 3
             computed = ALONE[self.device] * self._per_thousand(study.name, run) * images / 1000
             seconds += (repeats + 2) * (TURN_SECONDS + computed)
         metered = self.device == "cuda" or find_meter(None)[0] is not None

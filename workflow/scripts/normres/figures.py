@@ -201,6 +201,12 @@ def colours(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
     return {name: known[name] if name in known else next(spare) for name in names}
 
 
+def marks(names: Iterable[str], known: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    """The dash and marker of each name, by its place in `known`: alike in all studies."""
+    every = [*known, *(name for name in names if name not in known)]
+    return {n: (DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]) for i, n in enumerate(every)}
+
+
 def subject(study: Mapping[str, Any]) -> str:
     """What the study compares, for a title: "network and norm"; empty for one configuration."""
     parts = ["network"] * (len(study["models"]) > 1) + ["norm"] * (len(study["norms"]) > 1)
@@ -217,15 +223,15 @@ def ask(study: Mapping[str, Any], comparing: str, single: str) -> str:
     return comparing.format(subject=which, s="" if " and " in which else "s") if which else single
 
 
-def subtitle(study: Mapping[str, Any]) -> str:
-    """What was measured on: data set, seeds and epochs, and the norm or model all share."""
+def subtitle(study: Mapping[str, Any], seeds: bool) -> str:
+    """What was measured on: data set, the model or norm all share, and the number of `seeds`."""
     parts = [study["dataset"]["name"]]
     if len(study["models"]) == 1:
         parts.append(study["models"][0])
     if len(study["norms"]) == 1:
         parts.append(norm_title(study["norms"][0]))
-    seeds = len(study["seeds"])
-    return " · ".join([*parts, f"{seeds} seed{'s' if seeds > 1 else ''}"])
+    count = len(study["seeds"])
+    return " · ".join([*parts, f"{count} seed{'s' if count > 1 else ''}"][: None if seeds else -1])
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
@@ -259,6 +265,7 @@ def page(
     below: float = 0.42,
     least: float = 4.4,
     margin: float = 0.0,
+    seeds: bool = True,
 ) -> tuple[Figure, np.ndarray]:
     """Lay out a page to the inch: question, subtitle, a grid of panels, notes.
 
@@ -271,6 +278,7 @@ def page(
         above: room above each row for its titles; below: room under the last for the x axis.
         least: the least width of the page; panels grow to fill it.
         margin: room for labels right of the last panel, beside `right`.
+        seeds: whether what is drawn rests on the study's runs.
 
     Returns:
         The figure and its axes, shape `grid`.
@@ -281,7 +289,7 @@ def page(
     width = 2 * MARGIN + left + columns * (wide + right) + margin
     inner = width - 2 * MARGIN
     head = [(line, TITLE, INK, "bold") for line in wrap(question, TITLE, inner, "bold")]
-    head += [(line, TEXT, FAINT, "normal") for line in wrap(subtitle(study), TEXT, inner)]
+    head += [(line, TEXT, FAINT, "normal") for line in wrap(subtitle(study, seeds), TEXT, inner)]
     foot = [(line, SMALL, FAINT, "normal") for note in notes for line in wrap(note, SMALL, inner)]
     head_height, foot_height = (
         sum(size * LINE / 72 for _, size, _, _ in lines) for lines in (head, foot)
@@ -421,12 +429,9 @@ def count_note(n: pd.Series) -> str:
 
 def looks(study: Mapping[str, Any], by: str) -> dict[str, Look]:
     """The look of each of the study's norms or models (`by`)."""
-    names = study[f"{by}s"]
-    palette = colours(names, NORM_COLOURS if by == "norm" else MODEL_COLOURS)
-    return {
-        name: Look(palette[name], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
-        for i, name in enumerate(names)
-    }
+    names, known = study[f"{by}s"], NORM_COLOURS if by == "norm" else MODEL_COLOURS
+    palette, marked = colours(names, known), marks(names, known)
+    return {name: Look(palette[name], *marked[name]) for name in names}
 
 
 def say_empty(axes: Axes, why: str = "no complete run") -> None:

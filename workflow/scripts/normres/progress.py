@@ -27,6 +27,7 @@ from snakemake.settings.types import ExecMode
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from normres import endings
+from normres.config import unasked_studies
 from normres.estimates import JOB_SECONDS, Estimates
 from normres.leases import mps_is_running
 from normres.pipeline import RESULTS, Pipeline
@@ -55,6 +56,8 @@ def attach_display(workflow, pipeline: Pipeline) -> "Display":
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
                 handler.addFilter(lambda record: not display.replaces(record))
         logger.addHandler(display)
+        if unasked := unasked_studies(workflow.overwrite_configfiles, pipeline.studies):
+            display.say_unasked(unasked)
     return display
 
 
@@ -221,6 +224,12 @@ class Display(logging.Handler):
         self.stop.set()
         if self.thread is not None:
             self.thread.join()
+
+    def say_unasked(self, studies: list[str]) -> None:
+        """Say that a file given by --configfile defines studies, and others are made."""
+        made = ", ".join(self.pipeline.studies)
+        defined, ask = ", ".join(studies), f"--config study={studies[0]}"
+        self.console.print(Text(f"Made is {made}, not {defined} of --configfile: that takes {ask}"))
 
     def describe_plan(self) -> str:
         """In words, what Snakemake is about to do and about how long it takes."""

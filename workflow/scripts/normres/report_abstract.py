@@ -147,7 +147,7 @@ def compared(comparisons: pd.DataFrame, study: Mapping[str, Any]) -> str:
     names = labels(study)
     rows = declared.to_dict("records")
     if len(rows) <= MOST_SENTENCES:
-        return " ".join(finding(row, names) for row in rows)
+        return " ".join([*(finding(row, names) for row in rows), *rank_caveat(rows)])
     shown = int((declared["p_holm"] < ALPHA).sum())
     untested = int(declared["p_holm"].isna().sum())
     show = {0: "none shows", 1: "1 shows"}.get(shown, f"{shown} show")
@@ -157,7 +157,19 @@ def compared(comparisons: pd.DataFrame, study: Mapping[str, Any]) -> str:
     outcomes += [f"{untested} could not be tested"] * (untested > 0)
     clauses = "; ".join(compact_finding(row, names) for row in rows[:MOST_CLAUSES])
     more = f"; and {len(rows) - MOST_CLAUSES} more" if len(rows) > MOST_CLAUSES else ""
-    return f"Of {len(rows)} declared comparisons, {listed(outcomes)}: {clauses}{more}."
+    said = f"Of {len(rows)} declared comparisons, {listed(outcomes)}: {clauses}{more}."
+    return " ".join([said, *rank_caveat(rows)])
+
+
+def rank_caveat(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What shown differences rest on where runs are too few for a test without that assumption."""
+    shown = [row for row in rows if row["p_holm"] < ALPHA]
+    if not any(row["smallest_p_holm"] >= ALPHA for row in shown):
+        return []
+    return [
+        "These tests take runs to be normally distributed; permutation tests, which do not, could "
+        "not have shown a difference with so few."
+    ]
 
 
 def claimed(claims: Mapping[str, Any]) -> str:

@@ -74,8 +74,9 @@ def looks(rows: pd.DataFrame, study: Mapping[str, Any]) -> list[Look]:
     palette = figures.colours(names, known)
     shapes = study["norms"] if len(study["norms"]) > 1 else study["models"]
     by, shape = ("model" if several else "norm"), ("norm" if shapes is study["norms"] else "model")
-    markers = {name: figures.MARKERS[i % len(figures.MARKERS)] for i, name in enumerate(shapes)}
-    return [Look(palette[row[by]], "solid", markers[row[shape]]) for _, row in rows.iterrows()]
+    table = figures.NORM_COLOURS if shape == "norm" else figures.MODEL_COLOURS
+    marked = figures.marks(shapes, table)
+    return [Look(palette[row[by]], "solid", marked[row[shape]][1]) for _, row in rows.iterrows()]
 
 
 def draw_interval(

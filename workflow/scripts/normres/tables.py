@@ -153,14 +153,22 @@ def axes_label(configuration: Mapping[str, Any], study: Mapping[str, Any]) -> st
 
 
 def absent_runs(runs: pd.DataFrame, *, shown: int = 4) -> str:
-    """One line about the runs that are in no mean: "2 of 27 runs missing: a (diverged), ..."."""
+    """One line about the runs that are in no mean: "2 of 27 runs missing: a (diverged), ...".
+
+    Where they are more than `shown`, a configuration stands for its runs: "a (5 failed), ...".
+    """
     absent = runs[runs["status"] != "ok"]
     if absent.empty:
         return ""
     names = [
         f"{run} ({status})" for run, status in zip(absent["run"], absent["status"], strict=True)
     ]
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    if len(names) > shown:
+        configuration = absent["run"].str.replace(r"/seed\d+$", "", regex=True)
+        counts = absent.groupby([configuration, "status"], sort=False).size()
+        counts = counts.sort_values(ascending=False, kind="stable")
+        names = [f"{name} ({count} {status})" for (name, status), count in counts.items()]
+    more = f" and {len(names) - shown} more configurations" if len(names) > shown else ""
     return f"{len(absent)} of {len(runs)} runs missing: {', '.join(names[:shown])}{more}"
 
 
