@@ -138,7 +138,7 @@ def test_many_comparisons_are_counted_and_told_in_short(tmp_path: Path) -> None:
     assert counts and int(counts[1]) + int(counts[2]) == 9
     assert len(re.findall(r"points \[.*?\], n = \d and \d, p [=<] ", text)) == 6
     assert "; and 3 more." in text
-    assert text.endswith("could not have shown a difference with so few.") == (counts[1] != "0")
+    assert ("could not have shown a difference with so few." in text) == (counts[1] != "0")
 
 
 @pytest.mark.parametrize("p, smallest, said", [(0.01, 0.3, 1), (0.2, 0.3, 0), (0.01, 0.03, 0)])
