@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from normres.comparison_tables import finding, labels, read_comparisons
 from normres.comparisons import configurations_of, declared, expand, read_declared
 from normres.config import read_config
 from normres.errors import InputError
+from normres.power import pooled_spread
 from normres.resampling import crossed_spread
 from normres.tables import read_study, read_table
 
@@ -199,6 +201,18 @@ def test_declared_comparisons_have_the_numbers_that_scipy_has(study):
     assert first["sd"] == pytest.approx(pooled) and first["sd_from"].startswith("3 configurations")
     assert second["detectable"] == pytest.approx(2.024 * pooled, rel=1e-3)
     assert first["spread_check_p"] == pytest.approx(stats.levene(*groups).pvalue)
+
+
+def test_a_pair_far_from_the_others_spread_has_its_own():
+    """As beside networks at chance: three runs each, too few for the check of all spreads."""
+    groups = [np.array(g, float) for g in ((1, 2, 3), (3, 2, 1), (0, 30, 50), (60, 20, 45))]
+    pooled = pooled_spread(groups)
+    assert pooled.equal and pooled.sd == pytest.approx(16.1, abs=0.1)
+    row = {"metric": "test_accuracy", "paired": False, "n_of": 3, "n_against": 3, "unit": "points"}
+    for a, b, sd in ((0, 1, 1.0), (2, 3, pooled.sd), (0, 3, pooled.sd)):
+        both = (groups[a], groups[b])
+        samples = SimpleNamespace(both=lambda row, both=both: both, spread=lambda metric: pooled)
+        assert compare_configurations.power(samples, row, [])["sd"] == pytest.approx(sd)
 
 
 def test_pairs_are_those_of_equal_seeds_with_their_correlation(study):

@@ -40,6 +40,9 @@ from normres.tables import configuration_name, read_study, read_table, with_gap,
 
 POINTS = {"test_accuracy": 100.0, "train_eval_accuracy": 100.0, "gap": 100.0}  # others: nats
 MOST_DESCRIPTIVE = 2_000  # rows without a test
+# How many times the pooled spread, or which part of it, two sides may have: with three runs each,
+# sides like the others have less than a third in 2 % of cases (chi squared, 4 degrees of freedom).
+MOST_APART = 3.0
 
 Row = dict[str, Any]
 
@@ -144,17 +147,19 @@ def declared_rows(
 def power(samples: Samples, row: Row, interest: list[float]) -> Row:
     """The spread that a comparison meets, what it detects, and the runs that differences need.
 
-    Unpaired, the spread is pooled over the study's configurations where they pass as alike, else
-    that of the two sides. The fewer runs of both sides count.
+    Unpaired, the spread is pooled over the study's configurations where they pass as alike and the
+    two sides' own is not MOST_APART times as large or as small; else it is theirs. The fewer runs
+    of both sides count.
     """
     a, b = samples.both(row)
-    pooled = samples.spread(row["metric"])
+    pooled, own = samples.spread(row["metric"]), two_sided_sd(a, b)
+    far = own > 0 and not 1 / MOST_APART <= pooled.sd / own <= MOST_APART
     if row["paired"]:
         sd, source = pooled_spread([a - b]).sd, "the differences of pairs"
-    elif pooled.equal:
+    elif pooled.equal and not far:
         sd, source = pooled.sd, f"{pooled.groups} configurations, pooled"
     else:
-        sd, source = two_sided_sd(a, b), "both sides, as spreads differ between configurations"
+        sd, source = own, "both sides, as spreads differ between configurations"
     found: Row = {"sd": sd, "sd_from": source if sd > 0 else "", "spread_check_p": pooled.p}
     n = min(row["n_of"], row["n_against"])
     found["detectable"] = minimal_detectable_difference(sd, n, paired=row["paired"])

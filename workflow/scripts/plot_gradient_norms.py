@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from normres import figures, lines
 from normres.errors import run_command
-from normres.figures import DASHES, MARKERS, Look
+from normres.figures import Look
 from normres.findings import estimate_words
 
 PARTS = ("mean", "low", "high")
@@ -87,14 +87,13 @@ def chosen_rows(gradients: pd.DataFrame, against: str) -> pd.DataFrame:
 def depth_looks(drawn: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Look]:
     """A look a line: colour by network, paler for what is shallower."""
     palette = figures.colours(study["models"], figures.MODEL_COLOURS)
-    looks = {}
+    looks, marked = {}, figures.marks(study["models"], figures.MODEL_COLOURS)
     for model, rows in drawn.groupby("model", sort=False):
         names = rows.sort_values("configuration")["line"].drop_duplicates().tolist()
         for i, name in enumerate(names):
             pale = 0.55 * (len(names) - 1 - i) / max(1, len(names) - 1)
-            number = study["models"].index(model)
             colour = figures.mix(palette[model], "#FFFFFF", pale)
-            looks[name] = Look(colour, DASHES[number % 5], MARKERS[number % 6])
+            looks[name] = Look(colour, *marked[model])
     return looks
 
 

@@ -84,6 +84,9 @@ def draw_curves(
     longest = drawn["seconds"].max()
     unit, unit_name = next((unit, name) for most, unit, name in UNITS if not longest > most)
     drawn["x"] = drawn["epoch"] if against == "epoch" else drawn["seconds"] / unit
+    limits = y_limits(drawn, quantity)
+    if ((drawn["low"] < limits[0]) | (drawn["high"] > limits[1])).any():
+        note = f"Some bands run out of the panel. {note}".strip()
     count = drawn["n"].nunique() > 1
     ends = {
         name: end_label(drawn, name, label, quantity, count)
@@ -103,7 +106,7 @@ def draw_curves(
         right=right,
     )
     x_label = "epoch" if against == "epoch" else f"training time ({unit_name})"
-    finish_axes(axes, len(panels), drawn, quantity, x_label)
+    finish_axes(axes, len(panels), drawn, quantity, limits, x_label)
     if times is not None:
         for place in axes.flat:
             scale_time(place, drawn["x"], {time / unit: name for time, name in times.items()})
@@ -200,10 +203,9 @@ def base_colour(row: pd.Series, study: Mapping[str, Any]) -> str:
 
 def model_lines(members: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, tuple[str, Look]]:
     """A line a model; its label is empty where there is only one."""
-    lines = {}
+    lines, marked = {}, figures.marks(study["models"], figures.MODEL_COLOURS)
     for name, row in members.iterrows():
-        index = study["models"].index(row["model"])
-        look = Look(base_colour(row, study), DASHES[index % 5], MARKERS[index % 6])
+        look = Look(base_colour(row, study), *marked[row["model"]])
         lines[name] = (row["model"] if len(study["models"]) > 1 else "", look)
     return lines
 
@@ -330,10 +332,15 @@ def y_limits_of(values: pd.Series, bounds: tuple[float, float]) -> tuple[float, 
 
 
 def finish_axes(
-    axes: np.ndarray, panels: int, drawn: pd.DataFrame, quantity: Quantity, x_label: str
+    axes: np.ndarray,
+    panels: int,
+    drawn: pd.DataFrame,
+    quantity: Quantity,
+    limits: tuple[float, float],
+    x_label: str,
 ) -> None:
     """Limits, ticks and axis labels: shared by all panels, so labelled at the left and bottom."""
-    columns, limits = axes.shape[1], y_limits(drawn, quantity)
+    columns = axes.shape[1]
     for index, place in enumerate(axes.flat):
         place.set_visible(index < panels)
         place.set_xlim(0, drawn["x"].max() if len(drawn) else 1)
