@@ -409,3 +409,8 @@ def test_studies_that_a_file_defines_and_nobody_asks_for_are_told(tmp_path):
     assert unasked_studies([mine, site], ["quickstart"]) == ["a", "b"]
     assert unasked_studies([mine], ["quickstart", "a"]) == []
     assert unasked_studies([site], ["quickstart"]) == []
+    site.write_text("studies:\n")
+    assert unasked_studies([site, mine], ["quickstart"]) == ["a", "b"]
+    site.write_text("studies: {both: [quickstart, grid]}\n")
+    assert unasked_studies([site], ["quickstart", "grid"]) == []
+    assert unasked_studies([site], ["quickstart"]) == ["both"]

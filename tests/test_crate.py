@@ -153,7 +153,7 @@ def test_configuration_files_are_packed_where_a_call_finds_them(study, tmp_path,
     said = {entity["@id"]: entity for entity in graph}
     used = {item["@id"] for item in said["#run"]["object"]}
     assert {"config.yaml", "mine.yaml", placed} < used
-    assert f"`{call}`" in said["./"]["description"]
+    assert f"`{call} --config study=batch-size`" in said["./"]["description"]
     assert validate(packed).returncode == 0
 
 

@@ -121,3 +121,33 @@ def test_the_table_of_a_study(tmp_path, digits_folder, monkeypatch):
     for name in ("forward_seconds", "training_seconds"):
         low, middle, high = (table[f"{name}_{part}"] for part in ("low", "median", "high"))
         assert ((low > 0) & (low <= middle) & (middle <= high)).all()
+
+
+@pytest.mark.parametrize("lacking, code", [(("batch", "group"), 1), (("group",), 0)])
+def test_memory_that_is_short_is_a_failure_and_no_result(
+    tmp_path, digits_folder, monkeypatch, lacking, code
+):
+    """Another call may find more of it; instance norm of one pixel it never can compute."""
+    monkeypatch.setattr(leases, "lease_machine", lambda while_waiting: None)
+    prepare = CaseTimer.prepare
+
+    def preparing(timer, pool):
+        if any(norm in type(timer.layer).__name__.lower() for norm in lacking):
+            raise torch.OutOfMemoryError("no room")
+        prepare(timer, pool)
+
+    monkeypatch.setattr(CaseTimer, "prepare", preparing)
+    study = {"dataset": "digits", "models": ["convnet"], "norms": ["batch", "group"], "seeds": [0]}
+    study |= {"epochs": 1, "batch_size": 4, "train_images": 100}
+    (made,) = read_config({"study": "s", "studies": {"s": study}}).studies
+    (tmp_path / "timed.json").write_text(canonical(list_timed(made, 1)))
+    out, failures = tmp_path / "norm_cost.csv", tmp_path / "failures.txt"
+    arguments = f"--timed {tmp_path / 'timed.json'} --dataset {digits_folder / 'dataset.json'}"
+    arguments += f" --device cpu --out {out} --failures {failures}"
+    assert time_norms.main(arguments.split()) == code
+    assert out.exists() == (code == 0) == failures.exists()
+    if code == 0:
+        assert failures.read_text().endswith(" no room\n")
+        table = pd.read_csv(out)
+        assert table.groupby("norm")["n"].max().to_dict() == {"batch": 1, "group": 0}
+        assert set(table[table["n"] == 0]["reason"]) == {"no room"}

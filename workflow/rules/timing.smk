@@ -37,12 +37,11 @@ rule time_training:
         mem_mb=16000,
         gpu=pipeline.timing_gpus,
         attempt=lambda wildcards, attempt: attempt,
-    params:
-        failures=pipeline.failures_of("time_training"),
     message:
         "timing {wildcards.study}"
+    # On a signal to all processes of a job, as before its time is over, the shell records that.
     shell:
-        "python -m time_training --timed {input.timed:q} --data $(dirname {input.description:q}) "
+        "trap : TERM USR1; python -m time_training --timed {input.timed:q} --data $(dirname {input.description:q}) "
         "--device $NORMRES_DEVICE --gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
         "--cores {threads} --out {output.table:q} --details {output.details:q} "
         "--progress results/{wildcards.study}/logs/time_training.progress.json "
@@ -73,12 +72,12 @@ rule time_norms:
         attempt=lambda wildcards, attempt: attempt,
     params:
         code=fingerprint.fingerprint("time_norms"),
-        failures=pipeline.failures_of("time_norms"),
     message:
         "timing the norm layers of {wildcards.study}"
     shell:
-        "python -m time_norms --timed {input.timed:q} --dataset {input.description:q} "
+        "trap : TERM USR1; python -m time_norms --timed {input.timed:q} --dataset {input.description:q} "
         "--device $NORMRES_DEVICE --gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
+        "--failures results/{wildcards.study}/failures/time_norms.txt "
         "--out {output:q} > {log:q} 2>&1 "
         "|| python -m record_untimed --code $? --timed {input.timed:q} --log {log:q} "
         "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "

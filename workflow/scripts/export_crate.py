@@ -21,6 +21,7 @@ from normres.files import read_json, replacing
 from normres.gallery import FORMATS
 from normres.grid import HISTORY, LOGITS, RECORD, WEIGHTS
 from normres.tables import read_study
+from normres.wording import study_call
 
 PROJECT = Path(__file__).parents[2]
 TABLES = ("*.csv", "*.json", "*.md", "*.tex", "report.html")
@@ -43,7 +44,7 @@ def description(
     """What the crate is, what made it, and what it only refers to."""
     status = [record["status"] for record in records.values()]
     ended = ", ".join(f"{status.count(s)} {s}" for s in ("ok", "diverged", "failed") if s in status)
-    made_by = f", called by `{call}`" if call else ""
+    made_by = f", called by `{study_call(call, study['study'])}`" if call else ""
     without = "The images" if weights else "The images, the trained weights and the test logits"
     return (
         f"Study {study['study']} of Norms and Residuals on {study['dataset']['name']}: "
@@ -95,7 +96,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=[],
         help="configuration that was given on top of the project's; packed, too",
     )
-    parser.add_argument("--call", help="the call of Snakemake, for the crate's description")
+    parser.add_argument("--call", help="what made it, but for the study, for the description")
     parser.add_argument("--weights", action="store_true", help="pack weights and test logits, too")
     parser.add_argument(
         "--licence",

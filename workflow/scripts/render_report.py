@@ -52,7 +52,7 @@ from normres.tables import (
     timing_repeats,
     untimed_configurations,
 )
-from normres.wording import duration
+from normres.wording import duration, study_call
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 FORMATS = ("png", "svg", "pdf", "csv")
@@ -284,7 +284,7 @@ def main(argv: list[str] | None = None) -> None:
         uncounted=texts_by_network(complexity, "unsupported", study),
         memory_method=texts_by_network(complexity, "peak_training_method", study),
         layers=layer_tables(layers, study),
-        call=arguments.call,
+        call=study_call(arguments.call, study["study"]),
         by_make=arguments.call == CALL,
         settings=options,
         provenance=origin,

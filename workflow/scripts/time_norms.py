@@ -22,6 +22,7 @@ from normres.analyses import ONE_WAY
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import InputError, run_command
+from normres.failures import note_failure
 from normres.files import read_json
 from normres.leases import lease_for_timing
 from normres.models import norm_shapes
@@ -35,7 +36,7 @@ KEY = ["norm", "channels", "side", "batch_size", "layout"]
 STATISTICS = ("median", "low", "high")
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     listed = read_timed(arguments.timed)
     side, _, channels = read_json(arguments.dataset)["shape"]
@@ -50,9 +51,17 @@ def main(argv: list[str] | None = None) -> None:
         arguments.repeats or listed["repeats"],
         lambda fraction: print(f"{fraction:.0%} done", flush=True),
     )
+    timed = sum(row.get("repeat") == 1 for row in rows)
+    if not timed:
+        print(f"no case could be timed: {rows[0]['reason']}")
+        return 1
+    again = [row["reason"] for row in rows if row.get("again")]
+    if again and arguments.failures:
+        note_failure(arguments.failures, again[0])
     table = cost_table(rows, layers, listed["axes"], describe(computation))
     write_table(table, arguments.out)
-    print(f"{arguments.out}: {len(cases)} cases")
+    print(f"{arguments.out}: {timed} of {len(cases)} cases")
+    return 0
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -63,6 +72,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--timed", type=Path, required=True, help="what of a study is timed")
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
     parser.add_argument("--out", type=Path, required=True, help="csv to write")
+    parser.add_argument("--failures", type=Path, help="file to note in that not all were timed")
     parser.add_argument("--repeats", type=int, help="rounds that are counted [the list's]")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="as for train.py"

@@ -79,14 +79,17 @@ def check_syntax(path: str | Path) -> None:
 def unasked_studies(paths: Iterable[str | Path], chosen: Iterable[str]) -> list[str]:
     """The studies that configuration files define, where none of them is among the `chosen`.
 
-    `paths` are files that Snakemake has read, and whose content was checked.
+    `chosen` are single studies: a list of studies is asked for where all of its are. `paths` are
+    files that Snakemake has read, and whose content was checked.
     """
-    defined: list[str] = []
+    defined: dict[str, Any] = {}
     for path in paths:
         with suppress(yaml.YAMLError):  # JSON that YAML cannot read, with tabs
             read = yaml.load(Path(path).read_text(encoding="utf-8"), LOADER)
-            defined += read.get("studies", {})
-    return [] if set(defined) & set(chosen) else sorted(set(defined))
+            defined |= (read or {}).get("studies") or {}
+    asked = set(chosen)
+    members = (set(value) if isinstance(value, list) else {name} for name, value in defined.items())
+    return [] if any(each <= asked for each in members) else sorted(defined)
 
 
 def check_keys(paths: Iterable[str | Path]) -> None:

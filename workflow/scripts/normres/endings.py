@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from normres.pipeline import RESULTS
+from normres.failures import count_failures
+from normres.pipeline import RESULTS, Pipeline
 
 # What a call may make of a study as a whole, in the order in which it is named.
 WHOLE_RESULTS = {"Event files": "tensorboard", "Report": "report.html", "Crate": "crate.zip"}
@@ -32,6 +33,18 @@ def places(dag, studies: Iterable[str]) -> Iterator[str]:
     for words, there in found.items():
         if there:
             yield f"{words}: {', '.join(there)}"
+
+
+def new_failures(pipeline: Pipeline) -> list[str]:
+    """What this call recorded as failed: each run or timing, why, and its log."""
+    now = count_failures(RESULTS, pipeline.studies)
+    new = [key for key, count in now.items() if count > pipeline.failures.get(key, 0)]
+    lines = []
+    for study, name in sorted(new):
+        noted = (RESULTS / study / "failures" / f"{name}.txt").read_text(encoding="utf-8")
+        reason = noted.splitlines()[-1].partition(" ")[2]
+        lines.append(f"failed: {study}/{name}: {reason} (log: {RESULTS}/{study}/logs/{name}.log)")
+    return lines
 
 
 def outputs(dag) -> set[str]:

@@ -3,11 +3,14 @@
 import argparse
 import os
 import signal
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED
 from normres.files import append_line
+
+HINTS = {"SIGKILL": "; was there enough memory?", "SIGUSR1": "; was the job's time over?"}
 
 
 def add_attempt(parser: argparse.ArgumentParser, command: str) -> None:
@@ -39,12 +42,21 @@ def note_failure(path: Path, reason: str) -> None:
     append_line(path, f"{datetime.now(UTC).isoformat(timespec='seconds')} {reason}")
 
 
+def count_failures(results: Path, studies: Iterable[str]) -> dict[tuple[str, str], int]:
+    """How often each run and timing of some studies has failed, by study and name."""
+    return {
+        (study, str(path.relative_to(folder).with_suffix(""))): path.read_text().count("\n")
+        for study in studies
+        for folder in [results / study / "failures"]
+        for path in folder.rglob("*.txt")
+    }
+
+
 def describe(code: int, log: Path) -> str:
     """Why a command ended with `code`, in a line: the signal, or the last line of its log."""
     if code - 128 in signal.valid_signals():
         name = signal.Signals(code - 128).name
-        hint = "; was there enough memory?" if name == "SIGKILL" else ""
-        return f"killed by {name}{hint}"
+        return f"killed by {name}{HINTS.get(name, '')}"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     last = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
     return last.removeprefix("error: ").strip()

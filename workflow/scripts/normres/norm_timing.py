@@ -118,7 +118,7 @@ def measure_cases(
     """Time cases in `repeats` rounds, each in an order of its own; a row a case and repeat.
 
     Activations have the computation's precision. `after_round` is told what part is done. A case
-    that cannot be computed has one row, with the `reason`.
+    that cannot be computed has one row, with the `reason`, and whether it may be `again`.
     """
     dtype = torch.bfloat16 if computation.precision == "bfloat16" else torch.float32
     timers, rows, order = {}, [], random.Random(0)
@@ -129,7 +129,8 @@ def measure_cases(
             timer = CaseTimer(case, computation, dtype)
             timer.prepare(pool)
         except (ValueError, RuntimeError) as error:  # instance norm of one pixel; no memory
-            rows.append({**cells, "reason": " ".join(str(error).split()).partition(". ")[0]})
+            reason = " ".join(str(error).split()).partition(". ")[0]
+            rows.append({**cells, "reason": reason, "again": not isinstance(error, ValueError)})
         else:
             timers[case] = timer, {**cells, "kept_bytes": timer.kept_bytes()}
     for number in range(1, repeats + 1):

@@ -21,11 +21,12 @@ from normres.claims import study_claims
 from normres.config import Config, check_keys, read_config
 from normres.counted import list_networks
 from normres.errors import InputError
+from normres.failures import count_failures
 from normres.files import canonical, digest, shown_path
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
 from normres.options import option_schemas
-from normres.timed import list_timed
+from normres.timed import TIMINGS, list_timed
 
 RESULTS = Path("results")
 
@@ -181,16 +182,7 @@ class Pipeline:
     @cached_property
     def failures(self) -> dict[tuple[str, str], int]:
         """How often runs and timings have failed: a number more makes the next call try again."""
-        return {
-            (name, str(path.relative_to(folder).with_suffix(""))): path.read_text().count("\n")
-            for name in self.studies
-            for folder in [RESULTS / name / "failures"]
-            for path in folder.rglob("*.txt")
-        }
-
-    def failures_of(self, command: str) -> Callable[[Any], int]:
-        """What gives how often a command of a job's study has failed; see `failures`."""
-        return lambda wildcards: self.failures.get((wildcards.study, command), 0)
+        return count_failures(RESULTS, self.studies)
 
     def run_parameter(self, wildcards) -> str:
         """What a run is, as one canonical JSON text.
@@ -254,9 +246,14 @@ class Pipeline:
         """A list about a study, as one canonical JSON text, for jobs that need no more of it.
 
         kind: "networks", the distinct ones with their code and data (so a new seed recounts
-        nothing); "timed", see timed.py; "claims", see claims.py; "comparisons", those declared.
+        nothing); "timed", see timed.py; "claims", see claims.py; "comparisons", those declared. How
+        often timings have failed is in "timed": one failure more makes the next call try again.
         """
-        return canonical(self._lists[study][kind])
+        listed = self._lists[study][kind]
+        failed = {name: self.failures.get((study, name)) for name in TIMINGS}
+        if kind == "timed" and any(failed.values()):
+            listed = listed | {"failures": failed}
+        return canonical(listed)
 
     def list_file(self, kind: str, study: str) -> str:
         """A file whose name changes with `listed`, which it holds."""

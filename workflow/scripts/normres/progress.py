@@ -31,6 +31,7 @@ from normres.config import unasked_studies
 from normres.estimates import JOB_SECONDS, Estimates
 from normres.leases import mps_is_running
 from normres.pipeline import RESULTS, Pipeline
+from normres.timed import TIMINGS
 from normres.wording import duration
 
 LINE_SECONDS = 30  # between two lines where there is no terminal
@@ -38,8 +39,7 @@ LOG_LINES = 6  # of a failed job's log that are shown
 STOPPING = "Will exit after finishing currently running jobs"  # Snakemake's answer to SIGTERM
 RUNS_SHOWN = 12  # of those in training; a cluster may train hundreds
 
-TIMING = "time_training"  # a rule that says how far it is, as runs do
-TIMINGS = (TIMING, "time_norms")  # they have the machine to themselves
+TIMING = TIMINGS[0]  # says how far it is, as runs do
 
 SLURM_LOGS = "slurm_logs"  # folder of what the jobs' own Snakemake prints: nothing about the run
 SLURM_STATUS = re.compile(r"SLURM status is: '(\w+)'")
@@ -204,12 +204,19 @@ class Display(logging.Handler):
         self.thread.start()
 
     def finish(self) -> None:
-        """Called when all jobs have succeeded: the last line says where the results are."""
+        """Called when all jobs have succeeded: the last line says where the results are.
+
+        What was recorded as failed is named, and the call exits with 1, whatever it asked for.
+        """
         self._end()
         for line in endings.verdicts(self.workflow.dag, self.pipeline.studies):
             self.console.print(Text(line))
         for line in endings.places(self.workflow.dag, self.pipeline.studies):
             self.console.print(Text(line, style="bold"))
+        if failed := endings.new_failures(self.pipeline):
+            for line in failed:
+                self.console.print(Text(line, style="bold"))
+            sys.exit(1)
 
     def fail(self, log: list[str] | str) -> None:
         """Called when a job has failed; each failed job was named when it failed."""

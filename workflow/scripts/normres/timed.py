@@ -13,6 +13,8 @@ from normres.files import read_json
 from normres.grid import Study
 from normres.options import UNTIMED_OPTIONS, option_schemas, resolve
 
+TIMINGS = ("time_training", "time_norms")  # rules that have the machine to themselves
+
 
 def list_timed(study: Study, repeats: int) -> dict[str, Any]:
     """The configurations of a study to time, how often, and the code that is timed.

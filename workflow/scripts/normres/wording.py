@@ -17,6 +17,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def study_call(call: str, study: str) -> str:
+    """The call of Snakemake that makes one study; `call` is without the choice of a study."""
+    return f"{call}{'' if ' --config ' in call else ' --config'} study={study}"
+
+
 def interval_words(low: float, high: float, n: int, digits: int) -> str:
     """The interval of a mean of n runs, after the mean: " [91.20, 92.40]".
 
