@@ -1,4 +1,4 @@
-"""The last lines of a call of Snakemake that has succeeded: where its results are."""
+"""The last lines of a call of Snakemake: where its results are, and what it recorded as failed."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
