@@ -73,3 +73,14 @@ def read_history(folder):
 
 def read_record(folder):
     return json.loads((Path(folder) / "run.json").read_text())
+
+
+def stop_at(run, images):
+    """Train, and stop as a signal would once an epoch has had that many images."""
+
+    def stop():
+        if run.progress and run.progress.images == images:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run.train(stop))

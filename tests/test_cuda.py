@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import small_run
+from conftest import small_run, stop_at
 from normres.devices import choose_computation
 from normres.measurement import Measurement
 from normres.norm_timing import FORWARD, TRAINING, Case, CaseTimer, measure_cases
@@ -73,13 +73,7 @@ def test_stopped_within_an_epoch(digits, model, norm, compiled):
     specification = small_run(model, norm, compile=compiled)
     whole = train(specification, digits)
     stopped = TrainingRun(specification, digits, whole.computation)
-
-    def stop():
-        if stopped.progress and stopped.progress.images == 32:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(stopped.train(stop))
+    stop_at(stopped, images=32)
     again = TrainingRun(specification, digits, whole.computation)
     again.load_state_dict(copy.deepcopy(stopped.state_dict()))
     list(again.train())

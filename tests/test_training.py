@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torchvision.transforms import functional as transforms
 
-from conftest import small_run
+from conftest import small_run, stop_at
 from normres import catalog
 from normres.devices import can_compile, choose_computation, choose_device
 from normres.errors import InputError
@@ -155,13 +155,7 @@ def test_a_run_that_stops_within_an_epoch_goes_on_with_its_dropout(digits):
     specification = small_run("vgg11", "none", epochs=1)
     whole = train(specification, digits)
     stopped = TrainingRun(specification, digits, whole.computation)
-
-    def stop():
-        if stopped.progress and stopped.progress.images == 32:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(stopped.train(stop))
+    stop_at(stopped, images=32)
     torch.manual_seed(1)  # another process has drawn other numbers
     again = TrainingRun(specification, digits, whole.computation)
     again.load_state_dict(copy.deepcopy(stopped.state_dict()))
