@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from normres import catalog
-from normres.config import check_keys, check_syntax, read_config, unasked_studies
+from normres.config import check_file, read_config, unasked_studies
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
 
@@ -367,15 +367,15 @@ def test_reading_leaves_the_configuration_as_it_was():
 def test_a_key_given_twice_is_refused(tmp_path, text, words):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(InputError) as caught:
-        check_keys([tmp_path / "mine.yaml"])
+        check_file(tmp_path / "mine.yaml")
     assert all(word in str(caught.value) for word in ["mine.yaml", *words])
 
 
 def test_a_key_given_once_is_taken(tmp_path):
     for text in ("", '{"a": {"b": 1}, "c": {"b": 1}}', "[1, 1]"):
         (tmp_path / "mine.json").write_text(text)
-        check_keys([tmp_path / "mine.json"])
-    check_keys([PROJECT / "config.yaml"])
+        check_file(tmp_path / "mine.json")
+    check_file(PROJECT / "config.yaml")
 
 
 @pytest.mark.parametrize(
@@ -391,15 +391,15 @@ def test_a_key_given_once_is_taken(tmp_path):
 def test_a_file_that_is_no_yaml_is_refused_with_its_line(tmp_path, content, words):
     (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(InputError, match=f"mine.yaml: no YAML.*{words}") as caught:
-        check_syntax(tmp_path / "mine.yaml")
+        check_file(tmp_path / "mine.yaml")
     assert "\n" not in str(caught.value)
 
 
 def test_yaml_and_json_are_taken(tmp_path):
     for text in ("", "a: [1]", '{\n\t"a": 1\n}'):
         (tmp_path / "mine.yaml").write_text(text)
-        check_syntax(tmp_path / "mine.yaml")
-    check_syntax(tmp_path / "none.yaml")  # Snakemake says that
+        check_file(tmp_path / "mine.yaml")
+    check_file(tmp_path / "none.yaml")  # Snakemake says that
 
 
 def test_studies_that_a_file_defines_and_nobody_asks_for_are_told(tmp_path):

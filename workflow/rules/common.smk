@@ -6,7 +6,7 @@ from normres.pipeline import RESULTS, load_pipeline
 from normres.progress import attach_display
 from normres.workplace import Workplace
 
-pipeline = load_pipeline(config, workflow.configfiles)
+pipeline = load_pipeline(config, workflow.overwrite_configfiles)
 pipeline.set_environment(workflow.overwrite_configfiles, workflow.config_settings.config)
 pipeline.share_gpus(workflow)
 outlive_warnings(workflow)

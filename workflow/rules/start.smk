@@ -10,8 +10,8 @@ gc.disable()
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 
-from normres.config import check_syntax
+from normres.config import check_file
 from normres.pipeline import one_line
 
 with one_line():
-    check_syntax("config.yaml")
+    check_file("config.yaml")

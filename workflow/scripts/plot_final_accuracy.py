@@ -134,14 +134,9 @@ def result_text(row: pd.Series) -> str:
 
 def looks(summary: pd.DataFrame, study: Mapping[str, Any]) -> list[Look]:
     """The look of each row: by norm where norms are compared, else by model."""
-    by, known = (
-        ("norm", figures.NORM_COLOURS)
-        if len(study["norms"]) > 1
-        else ("model", figures.MODEL_COLOURS)
-    )
-    names = study[f"{by}s"]
-    palette, marked = figures.colours(names, known), figures.marks(names, known)
-    return [Look(palette[name], "solid", marked[name][1]) for name in summary[by]]
+    by = "norm" if len(study["norms"]) > 1 else "model"
+    known = figures.looks(study, by)
+    return [known[name] for name in summary[by]]
 
 
 def x_limits(drawn: pd.DataFrame) -> tuple[float, float]:

@@ -55,25 +55,39 @@ def read_config(raw: Mapping[str, Any]) -> Config:
     return Config(studies=studies, claims=config.get("claims", []), **settings)
 
 
-def check_syntax(path: str | Path) -> None:
-    """Raise InputError where a configuration file is neither YAML nor JSON, with the line.
+def check_file(path: str | Path) -> None:
+    """Raise InputError where a configuration file is no YAML, with the line, or has a key twice.
 
-    Snakemake's own message names neither. A file that is not there is Snakemake's to miss.
+    Snakemake's own message names neither file nor line, and it lets a key's last value win unsaid.
+    A file that is not there is Snakemake's to miss; JSON that YAML cannot read, with tabs, passes.
     """
     if not Path(path).exists():
         return
     try:
         text = Path(path).read_text(encoding="utf-8")
-        with suppress(ValueError):
-            json.loads(text)
-            return
-        yaml.compose(text, LOADER)
-    except yaml.MarkedYAMLError as error:
-        lines = [mark.line + 1 for mark in (error.problem_mark, error.context_mark) if mark]
-        where = " in what begins in line ".join(map(str, dict.fromkeys(lines)))
-        raise InputError(f"{path}: no YAML at line {where}: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+        _check_keys(yaml.compose(text, LOADER), path, [])
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: no YAML: {error}") from None
+    except yaml.YAMLError as error:
+        if not _is_json(text):
+            raise InputError(f"{path}: no YAML{_problem(error)}") from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """What stands in the way of reading a YAML file, and in which line."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return f": {' '.join(str(error).split())}"
+    lines = [mark.line + 1 for mark in (error.problem_mark, error.context_mark) if mark]
+    where = " in what begins in line ".join(map(str, dict.fromkeys(lines)))
+    return f" at line {where}: {error.problem}"
 
 
 def unasked_studies(paths: Iterable[str | Path], chosen: Iterable[str]) -> list[str]:
@@ -92,21 +106,11 @@ def unasked_studies(paths: Iterable[str | Path], chosen: Iterable[str]) -> list[
     return [] if any(each <= asked for each in members) else sorted(defined)
 
 
-def check_keys(paths: Iterable[str | Path]) -> None:
-    """Raise InputError where a configuration file has a key twice: the last one would win unsaid.
-
-    `paths` are files that Snakemake has read, so that they are well-formed.
-    """
-    for path in paths:
-        with suppress(yaml.YAMLError):  # JSON that YAML cannot read, with tabs
-            _check_keys_of(yaml.compose(Path(path).read_text(encoding="utf-8"), LOADER), path, [])
-
-
-def _check_keys_of(node: yaml.Node | None, path: str | Path, above: list[str]) -> None:
+def _check_keys(node: yaml.Node | None, path: str | Path, above: list[str]) -> None:
     """`above` are the keys that lead to `node`."""
     if isinstance(node, yaml.SequenceNode):
         for i, entry in enumerate(node.value):
-            _check_keys_of(entry, path, [*above, str(i)])
+            _check_keys(entry, path, [*above, str(i)])
     if not isinstance(node, yaml.MappingNode):
         return
     lines: dict[str, int] = {}
@@ -117,7 +121,7 @@ def _check_keys_of(node: yaml.Node | None, path: str | Path, above: list[str]) -
             first = lines[key.value]
             raise InputError(f"{path}: {name} stands in line {first} and again in line {line}")
         lines[key.value] = line
-        _check_keys_of(value, path, [*above, str(key.value)])
+        _check_keys(value, path, [*above, str(key.value)])
 
 
 def _coerce_config(raw: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The last lines of a call of Snakemake: where its results are, and what it recorded as failed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from pathlib import Path
 
 from normres.failures import count_failures
@@ -11,18 +11,17 @@ WHOLE_RESULTS = {"Event files": "tensorboard", "Report": "report.html", "Crate":
 FILES_NAMED = 4
 
 
-def verdicts(dag, studies: Iterable[str]) -> Iterator[str]:
-    """How the runs of each study ended, where the call asks for that; `dag` is Snakemake's."""
-    asked = outputs(dag)
+def verdicts(asked: Container[str], studies: Iterable[str]) -> Iterator[str]:
+    """How the runs of each study ended, where that is `asked` for (see `outputs`)."""
     for study in studies:
         verdict = RESULTS / study / "verdict.txt"
         if str(verdict) in asked and verdict.exists():
             yield f"{study}: {verdict.read_text().strip()}"
 
 
-def places(dag, studies: Iterable[str]) -> Iterator[str]:
-    """Where the results are that the call asks for; the last line names the most of them."""
-    asked, folders = outputs(dag), [RESULTS / study for study in studies]
+def places(asked: Collection[str], dag, studies: Iterable[str]) -> Iterator[str]:
+    """Where the results are that are `asked` for; the last line names the most of them."""
+    folders = [RESULTS / study for study in studies]
     found = {
         words: [str(p) for folder in folders if str(p := folder / name) in asked and p.exists()]
         for words, name in WHOLE_RESULTS.items()
@@ -48,7 +47,7 @@ def new_failures(pipeline: Pipeline) -> list[str]:
 
 
 def outputs(dag) -> set[str]:
-    """The files of all jobs that the call asks for, whether they were there before or not."""
+    """The files of all jobs of Snakemake's `dag`: what a call asks for, there before or not."""
     return {str(path) for job in dag.jobs for path in job.output}
 
 

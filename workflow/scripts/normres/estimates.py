@@ -109,9 +109,12 @@ class Estimates:
 
     def seconds(self, study: str, run: Run) -> float:
         """Seconds of one run of a study, beside others on its GPU where some share it."""
-        images = run.specification["train_images"] or self.descriptions[study]["n_train"]
+        images = self._train_images(study, run)
         trained = self._per_thousand(study, run) * images / 1000 * run.specification["epochs"]
         return self.reference.start + trained
+
+    def _train_images(self, study: str, run: Run) -> int:
+        return run.specification["train_images"] or self.descriptions[study]["n_train"]
 
     def _per_thousand(self, study: str, run: Run) -> float:
         """Seconds that a run trains for 1,000 images."""
@@ -133,7 +136,7 @@ class Estimates:
         seconds = len(configurations) * self.reference.warm_up / cores
         for run in configurations:
             # Two steps, and a prediction of 128 images, which takes a third of a step's time.
-            most = run.specification["train_images"] or self.descriptions[study.name]["n_train"]
+            most = self._train_images(study.name, run)
             images = 2 * min(run.specification["batch_size"], most) + 128 / 3
             computed = ALONE[self.device] * self._per_thousand(study.name, run) * images / 1000
             seconds += (repeats + 2) * (TURN_SECONDS + computed)

@@ -231,7 +231,8 @@ def subtitle(study: Mapping[str, Any], seeds: bool) -> str:
     if len(study["norms"]) == 1:
         parts.append(norm_title(study["norms"][0]))
     count = len(study["seeds"])
-    return " · ".join([*parts, f"{count} seed{'s' if count > 1 else ''}"][: None if seeds else -1])
+    parts += [f"{count} seed{'s' if count > 1 else ''}"] * seeds
+    return " · ".join(parts)
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:

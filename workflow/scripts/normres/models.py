@@ -93,11 +93,11 @@ def initialize(network: nn.Module, seed: int, scheme: str) -> None:
             if not hasattr(module, "reset_parameters"):
                 continue
             torch.manual_seed(derive(seed, "initialization", name))
-            module.reset_parameters()
             if scheme == "he" and isinstance(module, nn.Conv2d | nn.Linear):
-                torch.manual_seed(derive(seed, "initialization", name))  # a bias was drawn or not
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            else:
+                module.reset_parameters()
         if hasattr(network, "finish_initialization"):
             network.finish_initialization()

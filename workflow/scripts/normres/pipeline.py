@@ -18,7 +18,7 @@ from typing import Any
 from normres import fingerprint, gallery
 from normres.analyses import ANALYSES, NORM_COST
 from normres.claims import study_claims
-from normres.config import Config, check_keys, read_config
+from normres.config import Config, check_file, read_config
 from normres.counted import list_networks
 from normres.errors import InputError
 from normres.failures import count_failures
@@ -51,13 +51,17 @@ REPORT_TEXTS = (
 
 
 def load_pipeline(config: Mapping[str, Any], files: Iterable[str | Path] = ()) -> "Pipeline":
-    """Check the configuration, read from `files`; a mistake ends in one line and exit code 2."""
+    """Check the configuration, and the `files` that were given on top of config.yaml.
+
+    A mistake ends in one line and exit code 2.
+    """
     with one_line():
         if os.pathsep in str(fingerprint.SCRIPTS):
             raise InputError(
                 f"{fingerprint.SCRIPTS}: PYTHONPATH cannot hold {os.pathsep!r}; move it"
             )
-        check_keys(files)
+        for path in files:
+            check_file(path)
         return Pipeline(read_config(config))
 
 
@@ -250,9 +254,9 @@ class Pipeline:
         often timings have failed is in "timed": one failure more makes the next call try again.
         """
         listed = self._lists[study][kind]
-        failed = {name: self.failures.get((study, name)) for name in TIMINGS}
-        if kind == "timed" and any(failed.values()):
-            listed = listed | {"failures": failed}
+        if kind == "timed":
+            failed = {name: self.failures.get((study, name)) for name in TIMINGS}
+            listed = listed | {"failures": failed} if any(failed.values()) else listed
         return canonical(listed)
 
     def list_file(self, kind: str, study: str) -> str:

@@ -209,13 +209,14 @@ class Display(logging.Handler):
         What was recorded as failed is named, and the call exits with 1, whatever it asked for.
         """
         self._end()
-        for line in endings.verdicts(self.workflow.dag, self.pipeline.studies):
+        dag, studies = self.workflow.dag, self.pipeline.studies
+        asked = endings.outputs(dag)
+        for line in endings.verdicts(asked, studies):
             self.console.print(Text(line))
-        for line in endings.places(self.workflow.dag, self.pipeline.studies):
+        failed = endings.new_failures(self.pipeline)
+        for line in [*endings.places(asked, dag, studies), *failed]:
             self.console.print(Text(line, style="bold"))
-        if failed := endings.new_failures(self.pipeline):
-            for line in failed:
-                self.console.print(Text(line, style="bold"))
+        if failed:
             sys.exit(1)
 
     def fail(self, log: list[str] | str) -> None:

@@ -68,15 +68,13 @@ def labels(rows: pd.DataFrame, study: Mapping[str, Any]) -> list[str]:
 
 def looks(rows: pd.DataFrame, study: Mapping[str, Any]) -> list[Look]:
     """The look of each row: colour by model and shape by norm, or both by the one compared."""
-    several = len(study["models"]) > 1
-    names = study["models"] if several else study["norms"]
-    known = figures.MODEL_COLOURS if several else figures.NORM_COLOURS
-    palette = figures.colours(names, known)
-    shapes = study["norms"] if len(study["norms"]) > 1 else study["models"]
-    by, shape = ("model" if several else "norm"), ("norm" if shapes is study["norms"] else "model")
-    table = figures.NORM_COLOURS if shape == "norm" else figures.MODEL_COLOURS
-    marked = figures.marks(shapes, table)
-    return [Look(palette[row[by]], "solid", marked[row[shape]][1]) for _, row in rows.iterrows()]
+    by = "model" if len(study["models"]) > 1 else "norm"
+    shape = "norm" if len(study["norms"]) > 1 else "model"
+    colours, shapes = figures.looks(study, by), figures.looks(study, shape)
+    return [
+        Look(colours[row[by]].colour, "solid", shapes[row[shape]].marker)
+        for _, row in rows.iterrows()
+    ]
 
 
 def draw_interval(

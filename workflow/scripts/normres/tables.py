@@ -160,14 +160,13 @@ def absent_runs(runs: pd.DataFrame, *, shown: int = 4) -> str:
     absent = runs[runs["status"] != "ok"]
     if absent.empty:
         return ""
-    names = [
-        f"{run} ({status})" for run, status in zip(absent["run"], absent["status"], strict=True)
-    ]
-    if len(names) > shown:
-        configuration = absent["run"].str.replace(r"/seed\d+$", "", regex=True)
-        counts = absent.groupby([configuration, "status"], sort=False).size()
+    if len(absent) > shown:
+        counts = absent.groupby(["configuration", "status"], sort=False, observed=True).size()
         counts = counts.sort_values(ascending=False, kind="stable")
         names = [f"{name} ({count} {status})" for (name, status), count in counts.items()]
+    else:
+        pairs = zip(absent["run"], absent["status"], strict=True)
+        names = [f"{run} ({status})" for run, status in pairs]
     more = f" and {len(names) - shown} more configurations" if len(names) > shown else ""
     return f"{len(absent)} of {len(runs)} runs missing: {', '.join(names[:shown])}{more}"
 
