@@ -1,5 +1,6 @@
 """Small data sets and runs that several tests use."""
 
+import gc
 import json
 import os
 import shutil
@@ -18,6 +19,14 @@ from normres.options import resolve
 PROJECT = Path(__file__).parents[1]
 
 SMALL = {"batch_size": 16, "learning_rate": 1e-3, "train_images": 58, "test_images": 30}
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look through the modules again, as in a command.
+
+    Else a test that simulates 200 studies waits two minutes for the collections of statsmodels.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from normres import training
 from normres.errors import run_command
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["train", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["train", "normres.attempt", "torch._dynamo"])
 
 # 26 images in batches of 16: the last batch of each epoch is a short one.
 OPTIONS = {"batch_size": 16, "train_images": 26, "test_images": 20, "train_eval_images": 10}

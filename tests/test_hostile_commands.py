@@ -311,7 +311,7 @@ def test_no_duration_is_read_off_a_clock_that_can_jump():
 
     workplace.py and housekeeping.py compare them with the time stamps of files.
     """
-    when = {"workplace.py", "train.py", "outputs.py", "failures.py", "housekeeping.py"}
+    when = {"workplace.py", "attempt.py", "outputs.py", "failures.py", "housekeeping.py"}
     when |= {"time_training.py", "record_untimed.py"}
     asked = set()
     for path in SCRIPTS.rglob("*.py"):

@@ -11,7 +11,7 @@ import torch
 
 import train
 from conftest import PROJECT, read_history, read_record, small_run
-from normres import fingerprint, history
+from normres import attempt, fingerprint, history
 from normres.devices import choose_device
 from normres.errors import NO_DEVICE, STOPPED, InputError, run_command
 from normres.grid import RUN_FILES
@@ -100,7 +100,7 @@ def test_an_interrupted_run_goes_on_from_its_last_state(digits_folder, tmp_path,
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.ProgressFile, "after_epoch", lambda self, run: interrupt(run))
+        patch.setattr(attempt.ProgressFile, "after_epoch", lambda self, run: interrupt(run))
         with pytest.raises(KeyboardInterrupt):
             command(digits_folder, tmp_path / "cut", *store, epochs=3)
     assert not (tmp_path / "cut").exists()
@@ -114,7 +114,7 @@ def test_fewer_epochs_are_the_first_ones_of_a_longer_run(digits_folder, tmp_path
     state = next((tmp_path / "store").glob("*/state.pt"))
     before = state.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(train, "TrainingRun", None)  # training would fail
+        patch.setattr(attempt, "TrainingRun", None)  # training would fail
         short = command(digits_folder, tmp_path / "short", *store, epochs=2)
         shorter = command(digits_folder, tmp_path / "shorter", *store, epochs=1)
     assert state.read_bytes() == before
@@ -141,7 +141,8 @@ def test_fewer_epochs_than_an_interrupted_run_has(digits_folder, tmp_path, monke
     store = ["--store", tmp_path / "store", "--save-every", 0]
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.TrainingRun, "_train_epoch", stop_at(3, train.TrainingRun._train_epoch))
+        train_epoch = attempt.TrainingRun._train_epoch
+        patch.setattr(attempt.TrainingRun, "_train_epoch", stop_at(3, train_epoch))
         with pytest.raises(KeyboardInterrupt):
             command(digits_folder, tmp_path / "cut", *store, epochs=4)
         short = command(digits_folder, tmp_path / "short", *store, epochs=1)
@@ -164,7 +165,7 @@ def test_a_stopped_run_is_saved_only_in_a_store(
 ):
     monkeypatch.chdir(tmp_path)
     stop = lambda self, run: signal.raise_signal(signal.SIGTERM)  # noqa: E731
-    monkeypatch.setattr(train.ProgressFile, "after_epoch", stop)
+    monkeypatch.setattr(attempt.ProgressFile, "after_epoch", stop)
     arguments = ["--data", digits_folder, "--out", "run", "--model", "convnet", "--norm", "none"]
     arguments += ["--epochs", 2, "--train_images", 40, "--test_images", 20, *store]
     assert train.main([*map(str, arguments)]) == STOPPED
@@ -194,12 +195,25 @@ def test_a_stored_run_that_lost_a_file_is_made_again(digits_folder, tmp_path):
     assert read_record(again)["attempts"] == 1  # nothing was left to train
 
 
-def test_a_trained_run_is_linked(digits_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("epochs", [2, 1])
+def test_a_trained_run_is_linked_or_shortened_without_torch(digits_folder, tmp_path, epochs):
     store = ["--store", tmp_path / "store"]
-    first = command(digits_folder, tmp_path / "a", *store)
-    monkeypatch.setattr(train, "TrainingRun", None)  # training would fail
-    second = command(digits_folder, tmp_path / "b", *store)
-    assert inode(first) == inode(second)
+    first = command(digits_folder, tmp_path / "a", *store, epochs=2)
+    record = read_record(first)
+    plan = {"specification": {**record["specification"], "epochs": epochs}}
+    plan["fingerprint"] = record["fingerprint"]
+    arguments = ["--data", digits_folder, "--out", tmp_path / "b", *store]
+    arguments += ["--run", json.dumps(plan)]
+    code = "import sys, train; train.main(sys.argv[1:]); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=fingerprint.SCRIPTS,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1:] == ["False"], done.stderr
+    assert inode(first) == inode(tmp_path / "b")
+    assert read_history(tmp_path / "b") == read_history(first)[: epochs + 2]
 
 
 def test_another_option_or_other_data_is_another_run(digits_folder, tmp_path):

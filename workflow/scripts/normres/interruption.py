@@ -1,6 +1,7 @@
 """Signals that ask a training to stop: noted at once, obeyed between two steps."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 # SIGTERM and SIGUSR1 are what a scheduler sends before it takes a node away, SIGINT is Ctrl-C.
@@ -41,3 +42,16 @@ class StopRequest:
         """Raise Interrupted if a signal came since this was entered."""
         if self.received is not None:
             raise Interrupted(self.received)
+
+
+def waiting(reason: str, stop: StopRequest) -> Callable[[], None]:
+    """What to do while waiting for something: say so once, and obey a stop signal."""
+    said = []
+
+    def wait() -> None:
+        if not said:
+            said.append(reason)
+            print(f"waiting: {reason}", flush=True)
+        stop.check()
+
+    return wait

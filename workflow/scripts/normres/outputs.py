@@ -1,4 +1,8 @@
-"""The four files that a run leaves behind: history.csv, run.json, model.pt, test_logits.npy."""
+"""The four files that a run leaves behind: history.csv, run.json, model.pt, test_logits.npy.
+
+What writes weights imports torch when it does, which takes seconds; a run that is only shortened
+needs none.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normres.environment import EXACT
 from normres.files import (
     file_checksum,
     link_or_copy,
@@ -19,7 +22,6 @@ from normres.files import (
 )
 from normres.grid import HISTORY, LOGITS, RECORD, RUN_FILES, WEIGHTS
 from normres.history import Row, best_epoch, is_diverged, read_history, write_history
-from normres.tensors import save_tensors
 
 if TYPE_CHECKING:
     from normres.training import TrainingRun
@@ -38,6 +40,9 @@ def write_outputs(
     are later ones, as the record's `weights_epoch` says. `environments` has one for each attempt
     whose work is in it.
     """
+    from normres.environment import EXACT
+    from normres.tensors import save_tensors
+
     history = run.history[: plan["specification"]["epochs"] + 1]
     save_tensors(run.weights(), folder / WEIGHTS)
     with replacing(folder / LOGITS) as temporary:
@@ -91,6 +96,8 @@ def _write_result(
 
 def write_failure(folder: Path, plan: Mapping[str, Any], reason: str) -> None:
     """Write the files of a run without a result: its status, and nothing that was measured."""
+    from normres.tensors import save_tensors
+
     write_history([], folder / HISTORY)
     save_tensors({}, folder / WEIGHTS)
     with replacing(folder / LOGITS) as temporary:

@@ -1,0 +1,153 @@
+"""One attempt to train a run: from its last state, if there is one, to its outputs.
+
+Apart from train.py, since it imports torch, which a run that is only linked does not need.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from normres.devices import (
+    Computation,
+    choose_computation,
+    choose_device,
+    may_use_gpu,
+    wants_compilation,
+)
+from normres.environment import EXACT, describe
+from normres.images import Images
+from normres.interruption import Interrupted, StopRequest, waiting
+from normres.leases import lease_gpu
+from normres.options import check_last_batch
+from normres.outputs import write_outputs
+from normres.run_progress import ProgressFile
+from normres.store import StoredRun
+from normres.training import TrainingRun
+
+# The columns of the history that a person follows in the log.
+LOGGED = (
+    "epoch",
+    "train_loss",
+    "train_eval_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "train_seconds",
+    "images_per_second",
+)
+
+
+def train_into(
+    folder: Path,
+    plan: Mapping[str, Any],
+    images: Images,
+    stored: StoredRun,
+    arguments: argparse.Namespace,
+    stop: StopRequest,
+) -> None:
+    """Train from the last state, if there is one, and write the outputs to `folder`.
+
+    `arguments` are those of train.py. Raises MemoryError, saying what to try, where a GPU has too
+    little, and Interrupted after a stop signal, once the state is saved.
+    """
+    try:
+        _train(folder, plan, images, stored, arguments, stop)
+    except torch.OutOfMemoryError as error:
+        batch_size, runs = plan["specification"]["batch_size"], arguments.runs_per_gpu
+        fewer = f", or runs_per_gpu below {runs}" if runs > 1 else ""
+        first = str(error).partition(". ")[0]
+        raise MemoryError(f"{first}; try a batch_size below {batch_size}{fewer}") from None
+
+
+def _train(
+    folder: Path,
+    plan: Mapping[str, Any],
+    images: Images,
+    stored: StoredRun,
+    arguments: argparse.Namespace,
+    stop: StopRequest,
+) -> None:
+    specification = plan["specification"]
+    epochs = specification["epochs"]
+    started = datetime.now(UTC)
+    if may_use_gpu(arguments.device, arguments.gpus):
+        lease_gpu(arguments.runs_per_gpu, waiting("every GPU has its runs", stop))
+    device = choose_device(arguments.device, arguments.gpus)
+    computation = choose_computation(specification, device)
+    if wants_compilation(specification, device, computation.precision) and not computation.compiled:
+        print(
+            "not compiled: torch.compile needs a C++ compiler and Python's headers "
+            "(on CUDA: Triton, a C compiler and the headers)"
+        )
+    run = TrainingRun(specification, images, computation)
+    check_last_batch(len(run.sets["train"]), specification)
+    environments = resume(run, stored, computation)
+    if run.epoch < epochs:
+        environments.append(describe(computation))
+
+    report = ProgressFile(arguments.progress, specification)
+
+    def after_batch() -> None:
+        report.after_batch(run)
+        stop.check()
+
+    def save() -> None:
+        stored.save_state({"run": run.state_dict(), "environments": environments})
+
+    saved = time.monotonic()
+    print(" ".join(f"{column:>19}" for column in LOGGED))
+    try:
+        for row in run.train(after_batch):
+            print(" ".join(f"{_cell(row[column]):>19}" for column in LOGGED), flush=True)
+            report.after_epoch(run)
+            due = run.epoch == epochs or time.monotonic() - saved >= arguments.save_every
+            if arguments.store and due and not run.diverged:
+                save()
+                saved = time.monotonic()
+            stop.check()
+    except Interrupted:
+        if not arguments.store:
+            print("not saved: there is no --store", flush=True)
+        elif run.history and not run.diverged:
+            save()
+            print(f"saved {position(run)}", flush=True)
+        raise
+    write_outputs(folder, plan, run, environments, started)
+
+
+def resume(run: TrainingRun, stored: StoredRun, computation: Computation) -> list[dict[str, Any]]:
+    """Load the stored state, if there is one; return the environments of the attempts so far.
+
+    Says where the run goes on, and whether it does so under other conditions than it began with.
+    """
+    state = stored.load_state()
+    if state is None:
+        print(f"starts afresh: no state of run {stored.key}")
+        return []
+    run.load_state_dict(state["run"])
+    print(f"goes on after {position(run)}")
+    now, before = describe(computation), state["environments"][-1]
+    other = [
+        f"{key} was {before.get(key)}, is {now[key]}"
+        for key in EXACT
+        if before.get(key) != now[key]
+    ]
+    if other:
+        print(f"not an exact continuation: {'; '.join(other)}")
+    return state["environments"]
+
+
+def position(run: TrainingRun) -> str:
+    """How far a run is, in words."""
+    if run.progress is None:
+        return f"epoch {run.epoch}"
+    done, total = run.progress.images, len(run.sets["train"])
+    return f"{done} of {total} images of epoch {run.epoch + 1}"
+
+
+def _cell(value: float | int | None) -> str:
+    return "" if value is None else f"{value:.6g}"
