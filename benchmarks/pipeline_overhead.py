@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline_overhead.py --out overhead.csv                       # minutes
     python benchmarks/pipeline_overhead.py --seeds 10 30 100 --out many_runs.csv    # an hour
-    python benchmarks/pipeline_overhead.py --seeds 1 --small --out few_runs.csv     # minutes
+    python benchmarks/pipeline_overhead.py --small [--seeds 1] --out try.csv        # to try it
 
 The first measures five things that a person waits for, against the goals of GOALS: one after
 another, in rounds, so that what else the machine does meets all of them alike. It prints a table
@@ -12,7 +12,7 @@ The second measures how the cost grows: for each number of seeds, a study of 100
 models x 5 norms x 5 learning rates) x seeds, with histories of 30 epochs. A row a step: seconds,
 CPU seconds, peak memory (MB) of the largest process. Steps that change nothing are repeated, and
 the fastest counts. 100 seeds take half an hour and more on two cores, and 1 GB of disk space. With
---small there are 8 configurations, to try the benchmark.
+--small the studies are of 4 configurations, to try the benchmark; its times mean nothing then.
 
 But for the runs of the third goal, nothing is trained: see project_copy.py. The csv also holds what
 the times rest on (processor, load, versions).
@@ -55,12 +55,15 @@ COLUMNS = ["runs", "step", "seconds", "cpu_seconds", "peak_mb", "repeats", "deta
 class Goals:
     """Measures what GOALS names, each in a copy of the project that is made ready for it."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, grid: dict):
+        self.runs = 50 * configurations(grid)
         self.fresh = ProjectCopy(folder / "fresh")
         self.large = ProjectCopy(folder / "large")
-        self.large.configure("many", LARGE_GRID | {"seeds": list(range(50))})
+        self.large.configure("many", grid | {"seeds": list(range(50))})
         self.finished = ProjectCopy(folder / "finished")
         self.finished.time_once()  # no step here waits for a timing
+        if grid is SMALL_GRID:
+            self.finished.configure("quickstart", grid | {"seeds": [0]})
         finish(self.finished, "quickstart")
         calls = (self.plan, self.plan_many, self.train, self.do_nothing, self.draw)
         self.steps: dict[str, Callable[[], float]] = dict(zip(GOALS, calls, strict=True))
@@ -78,7 +81,7 @@ class Goals:
         return self.fresh.snakemake(*DRY_RUN, expect="27 runs to train").seconds
 
     def plan_many(self) -> float:
-        return self.large.snakemake(*DRY_RUN, expect="5000 runs to train").seconds
+        return self.large.snakemake(*DRY_RUN, expect=f"{self.runs} runs to train").seconds
 
     def train(self) -> float:
         """A process that trains ConvNet on 20 images, less what its history counts as training."""
@@ -94,6 +97,11 @@ class Goals:
     def draw(self) -> float:
         (self.finished.folder / FIGURE).unlink()
         return self.finished.snakemake(FIGURE).seconds
+
+
+def configurations(grid: dict) -> int:
+    """How many runs a study of `grid` has for each seed."""
+    return math.prod(map(len, (grid["models"], grid["norms"], grid["learning_rate"])))
 
 
 def finish(project: ProjectCopy, study: str) -> tuple[Usage, float, int, Usage]:
@@ -135,9 +143,7 @@ class Scaling:
         self.folder = folder
         self.seeds = seeds
         self.repeats = repeats
-        self.configurations = math.prod(
-            map(len, (grid["models"], grid["norms"], grid["learning_rate"]))
-        )
+        self.configurations = configurations(grid)
         self.runs = seeds * self.configurations
         self.results = folder / "results" / "many"
         self.rows: list[dict] = []
@@ -250,21 +256,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--seeds", type=int, nargs="+", help="large studies instead, 100 runs a seed"
     )
-    parser.add_argument("--small", action="store_true", help="8 runs a seed instead of 100")
+    parser.add_argument(
+        "--small", action="store_true", help="studies of 4 runs a seed instead of 100"
+    )
     parser.add_argument("--repeats", type=int, help="rounds [5]; with --seeds [3]")
     parser.add_argument("--folder", type=Path, help="where to work [a temporary folder, removed]")
     parser.add_argument("--out", type=Path, required=True, help="csv to write")
     arguments = parser.parse_args(argv)
-    if arguments.small and arguments.seeds is None:
-        parser.error("--small goes with --seeds")
+    grid = SMALL_GRID if arguments.small else LARGE_GRID
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if arguments.seeds is None:
-            write(arguments.out, compare(Goals(folder).measure(arguments.repeats or 5)))
+            write(arguments.out, compare(Goals(folder, grid).measure(arguments.repeats or 5)))
             return 0
         rows: list[dict] = []
         for seeds in arguments.seeds:
-            grid = SMALL_GRID if arguments.small else LARGE_GRID
             scaling = Scaling(folder / f"{seeds}-seeds", grid, seeds, arguments.repeats or 3)
             scaling.run()
             rows += scaling.rows

@@ -51,7 +51,7 @@ LARGE_GRID = {
 # The same, small, to try a benchmark itself.
 SMALL_GRID = LARGE_GRID | {
     "models": ["convnet", "resnet"],
-    "norms": ["none", "batch"],
+    "norms": ["batch"],
     "learning_rate": [1e-4, 2e-4],
 }
 

@@ -279,7 +279,7 @@ def test_a_broken_configuration_is_taken_or_refused_in_a_line(config):
 
 
 @pytest.mark.slow
-@settings(EXAMPLES, max_examples=4_000, derandomize=False)
+@settings(EXAMPLES, max_examples=2_000, derandomize=False)
 @given(broken())
 def test_many_broken_configurations(config):
     verdict(config)

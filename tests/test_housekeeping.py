@@ -334,23 +334,23 @@ def test_bad_arguments_of_cleaning_are_one_line(tmp_path):
 
 def test_through_snakemake_exactly_the_reset_run_trains_again(tmp_path):
     project = Project.create(tmp_path / "a b ü", tiny={**TINY, "models": ["convnet"]})
-    project.run()
+    targets = [f"results/tiny/runs/{name}/run.json" for name in RUNS[:4]]
+    project.run(*targets, "results/tiny/study.json")
     results = project.results().parent
     run = "convnet/batch/seed1"
     before = {name: read_record(results / "tiny/runs" / name) for name in RUNS[:4]}
     assert reset(results, "tiny", run) == 0
-    planned = project.planned()
-    assert planned["train"] == 1 and "resolve_study" not in planned
-    project.run()
+    assert project.planned(*targets, "results/tiny/study.json") == {"train": 1}
+    project.run(*targets)
     after = {name: read_record(results / "tiny/runs" / name) for name in RUNS[:4]}
     assert after[run]["started"] > before[run]["started"] and after[run]["attempts"] == 1
     assert all(after[name] == before[name] for name in RUNS[:4] if name != run)
-    assert project.planned() == {}
+    assert project.planned(*targets) == {}
 
     assert len(states(results)) == 4
     said = project.run("clean_store")
     assert "states of finished runs: 4" in said
-    assert states(results) == set() and project.planned() == {}
+    assert states(results) == set() and project.planned(*targets) == {}
     assert "states" in (results / "store" / "clean_store.log").read_text()
 
 

@@ -28,40 +28,43 @@ def rows(path):
         return list(csv.DictReader(table))
 
 
-def test_a_failed_run_stops_nothing_and_is_named(tmp_path, folder_with_images):
+def test_failed_runs_stop_nothing_and_diverged_ones_are_results(tmp_path, folder_with_images):
     study = {
         "dataset": {"folder": str(folder_with_images)},
         **{key: TINY[key] for key in ("epochs", "batch_size")},
         "models": ["convnet"],
         "norms": ["none", "batch"],
         "seeds": [0],
+        "learning_rate": [1e-4, 1e30],
     }
     project = Project.create(tmp_path / "project", tiny=study)
     results = project.results()
     result = project.snakemake()
     assert result.returncode == 1
-    lines = [line for line in result.stdout.splitlines() if "convnet/batch/seed0" in line]
-    assert any(
-        "21 training images" in line and "logs/convnet/batch/seed0.log" in line for line in lines
-    )
+    run = "convnet/batch/learning_rate=0.0001/seed0"
+    lines = [line for line in result.stdout.splitlines() if run in line]
+    assert any("21 training images" in line and f"logs/{run}.log" in line for line in lines)
     assert "Traceback" not in result.stdout
-    status = {row["run"]: row["status"] for row in rows(results / "runs.csv")}
-    assert status == {"convnet/none/seed0": "ok", "convnet/batch/seed0": "failed"}
+    found = [(row["run"].split("/")[1], row["status"]) for row in rows(results / "runs.csv")]
+    assert found == [("none", "ok"), ("none", "diverged"), ("batch", "failed"), ("batch", "failed")]
     report = (results / "report.html").read_text()
-    assert "convnet/batch/seed0" in report and "21 training images" in report
+    assert run in report and "21 training images" in report
     assert (results / "figures" / "test_accuracy.png").stat().st_size > 10_000
     assert not (results / "verdict.txt").exists()
 
-    assert project.planned()["train"] == 1  # the next call tries the failed run again
-    again = project.snakemake()
+    assert project.planned()["train"] == 2  # the next call tries the failed runs again
+    again = project.snakemake("results/tiny/runs.csv")
     assert again.returncode == 1 and "21 training images" in again.stdout
-    failures = results / "failures" / "convnet" / "batch" / "seed0.txt"
+    failures = results / "failures" / f"{run}.txt"
     assert failures.read_text().count("\n") == 2
 
     project.configure(tiny={**study, "batch_size": 7})
     project.run()
     assert project.planned() == {}
-    assert (results / "verdict.txt").read_text().startswith("2 ok of 2 runs")
+    assert (results / "verdict.txt").read_text().startswith("2 ok, 2 diverged of 4 runs")
+    summary = rows(results / "summary.csv")
+    assert [row["diverged"] for row in summary] == ["0", "1", "0", "1"]
+    assert "diverged" in (results / "report.html").read_text()
     assert not list(project.folder.rglob("no"))  # the folder's name reached no shell
 
 
@@ -74,8 +77,10 @@ def test_a_gpu_that_is_not_there_is_tried_again_and_then_recorded(tmp_path):
     record = read_record(project.results() / "runs/convnet/none/seed0")
     assert record["status"] == "failed" and "a GPU was promised" in record["reason"]
     assert (project.results() / "report.html").exists()
-    project.run("--resources", "gpu=0")  # no GPU promised: the CPU
-    assert project.planned() == {}
+    without = ("results/tiny/runs.csv", "--resources", "gpu=0")  # no GPU promised: the CPU
+    project.run(*without)
+    assert project.planned(*without) == {}
+    assert read_record(project.results() / "runs/convnet/none/seed0")["status"] == "ok"
 
 
 @pytest.mark.slow
@@ -103,23 +108,10 @@ def test_a_norm_timing_that_is_killed_leaves_the_rest(tmp_path):
         planned = project.planned(*way)
         assert planned["time_norms"] == 1 and "train" not in planned
     project.edit("workflow/scripts/time_norms.py", ended, "rows = measure_cases(")
-    project.run()
-    assert {int(row["n"]) for row in rows(results / "norm_cost.csv")} == {1}
-    assert project.planned() == {}
-
-
-def test_a_diverged_run_is_a_result(tmp_path):
-    study = {**TINY, "models": ["convnet"], "epochs": 2, "learning_rate": [1e-4, 1e30]}
-    project = Project.create(tmp_path / "project", tiny=study)
-    project.run()
-    results = project.results()
-    status = {row["run"]: row["status"] for row in rows(results / "runs.csv")}
-    assert {s for run, s in status.items() if "1e+30" in run} == {"diverged"}
-    assert {s for run, s in status.items() if "0.0001" in run} == {"ok"}
-    assert (results / "verdict.txt").read_text().startswith("4 ok, 4 diverged of 8 runs")
-    summary = rows(results / "summary.csv")
-    assert [row["diverged"] for row in summary] == ["0", "2", "0", "2"]
-    assert "diverged" in (results / "report.html").read_text()
+    table = "results/tiny/norm_cost.csv"
+    project.run(table)
+    assert {int(row["n"]) for row in rows(project.folder / table)} == {1}
+    assert project.planned(table) == {}
 
 
 def test_bad_configuration_is_one_line(tmp_path):
