@@ -99,12 +99,16 @@ class Runs:
 def kill_at_random(runs: Runs, name: str, duration: float, kills: int, chance: random.Random):
     """Kill the run `name` at `kills` random instants of its `duration` in s; then finish it.
 
-    A run that was faster than its kills starts over.
+    Each attempt lasts from one instant to the next. A run that was faster than its kills starts
+    over.
     """
     cut = 0
     while cut < kills:
+        if cut == 0:
+            instants = sorted(chance.uniform(0, duration) for _ in range(kills))
+            lasts = [end - begin for begin, end in itertools.pairwise([0, *instants])]
         attempt = runs.start(name)
-        time.sleep(chance.uniform(0, duration))
+        time.sleep(lasts[cut])
         attempt.send(signal.SIGKILL)
         if attempt.end() == -signal.SIGKILL:
             cut += 1
