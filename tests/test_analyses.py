@@ -56,7 +56,7 @@ def make_table(command, folder, axes, runs, seeds=(0, 1, 2), models=("resnet",),
         curves += [{**key, "epoch": 0, **first}, {**key, "epoch": 1, **cells}]
     study = {"study": "s", "title": "s", "dataset": {"name": "digits"}, "epochs": 1}
     study |= {"models": list(models), "norms": ["none", "batch", "group"], "seeds": list(seeds)}
-    study |= {"axes": {k: list(v) for k, v in axes.items()}, "runs": listed}
+    study |= {"axes": {k: list(v) for k, v in axes.items()}, "runs": listed, "options": {}}
     (folder / "study.json").write_text(json.dumps(study))
     frames = {"runs": pd.DataFrame(rows), "curves": pd.DataFrame(curves)}
     for name, frame in frames.items():
@@ -110,6 +110,17 @@ def test_lines_over_batch_sizes(tmp_path):
     sqrt = table[table["learning_rate_scaling"] == "sqrt"]
     assert set(sqrt["reference_images"]) == {128}
     assert sqrt.set_index("images").loc[128, "difference_mean":].isna().all()
+
+
+def test_runs_at_128_images_that_both_scalings_have_count_once(tmp_path):
+    axes = {"batch_size": [32, 128], "learning_rate_scaling": ["constant", "sqrt"]}
+    runs = {
+        ("resnet", "none", values, seed): {"test_accuracy": 0.5 + 0.01 * seed}
+        for values in itertools.product(*axes.values())
+        for seed in range(3)
+    }
+    table = make_table(compare_batch_sizes, tmp_path, axes, runs)
+    assert table["n"].tolist() == [3] * 4
 
 
 def test_the_learning_rate_is_chosen_on_validation_images(tmp_path):
@@ -212,6 +223,16 @@ def test_equivalence_is_the_paired_tost(tmp_path):
     gains = table[table["changed"] == "norm"]
     assert gains["difference_mean"].to_numpy() == pytest.approx(0.2, abs=0.005)
     assert not gains["equivalent"].any()
+
+
+def test_a_norm_with_scale_and_shift_is_more_than_a_norm(tmp_path):
+    """Where `affine` is no axis, it is the study's option, or its default, true."""
+    runs = {
+        ("resnet", norm, ("default",), seed): {"test_accuracy": 0.5 + 0.01 * seed}
+        for norm in ("none", "batch")
+        for seed in range(3)
+    }
+    assert make_table(check_equivalence, tmp_path, {"conv_bias": ["default"]}, runs).empty
 
 
 def test_a_learning_rate_at_which_a_run_diverged_is_not_chosen(tmp_path):

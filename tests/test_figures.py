@@ -23,6 +23,7 @@ from normres.figures import MODEL_COLOURS, NORM_COLOURS, Look, luminance, spread
 from normres.files import seal
 from normres.findings import extreme_words
 from normres.gallery import ENTRIES, EVERY_FIGURE_READS, FORMATS, Entry
+from normres.predictions import HARDEST
 from normres.tables import configurations, norm_title, read_cells, read_study, read_table
 
 CURVES = {
@@ -290,7 +291,11 @@ def test_one_image_that_all_have_wrong_is_one():
     row = {"image": 7, "label": "cat", "predicted": "dog", "predicted_by": 2, "n": 3}
     hardest = pd.DataFrame([row | {"wrong": 3}, row | {"wrong": 2}])
     assert plot_hardest_images.describe(hardest).startswith("1 test image is wrong in all 3 runs")
-    assert plot_hardest_images.describe(hardest.head(1)).startswith("1 or more test images are ")
+    assert plot_hardest_images.describe(hardest.head(1)).startswith("1 test image is wrong in all")
+    many = pd.concat([hardest.head(1)] * HARDEST)  # as many as the table holds
+    assert plot_hardest_images.describe(many).startswith("100 or more test images are wrong in all")
+    fewer = pd.DataFrame([row | {"wrong": 3}, row | {"wrong": 1, "n": 1}])  # not in all runs
+    assert plot_hardest_images.describe(fewer).startswith("1 test image is wrong in all 3 runs")
     assert plot_hardest_images.describe(hardest.tail(1)).startswith("No test image is wrong in all")
 
 

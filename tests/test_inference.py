@@ -9,6 +9,7 @@ from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from normres.inference import (
     difference,
+    differences,
     equivalence,
     holm,
     is_constant,
@@ -98,6 +99,9 @@ def test_differences_are_equal_whatever_rounding_says():
     a, b = a / 360, b / 360  # accuracies on 360 images, one image apart
     assert len(set(a - b)) > 1  # not to the last digit
     assert is_constant(a - b) and not is_constant(a)
+    assert isnan(difference(a, b, paired=True).low)
+    a, b = np.array([0.7213, 0.6912]), np.array([0.7212, 0.6911])  # of 10,000, one apart
+    assert not is_constant(a - b) and is_constant(differences(a, b))
     assert isnan(difference(a, b, paired=True).low)
     gap = np.array([0.9 - 0.3, 0.7 - 0.1])
     assert gap[0] != gap[1] and isnan(difference(gap, gap).low)

@@ -10,7 +10,7 @@ import pytest
 
 import synthetic
 from normres.files import seal, write_text
-from normres.report_abstract import costs, rank_caveat
+from normres.report_abstract import costs, covered, rank_caveat
 from report_pages import change, render, words, write_inputs
 
 PARTS = ("Question", "Design", "Results", "Comparisons", "Costs", "Limits")
@@ -72,6 +72,25 @@ def test_every_part_has_its_numbers_with_n_and_interval(tmp_path: Path) -> None:
     )
     assert "One data set." in parts["Limits"] and "picked after the fact" in parts["Limits"]
     assert "Intervals cover the seed" in parts["Limits"]
+
+
+def test_configurations_that_share_their_mean_have_no_order(tmp_path: Path) -> None:
+    write_inputs(tmp_path, "quickstart", models=["convnet", "vgg11"], norms=["none"])
+    rewrite(tmp_path / "summary.csv", test_accuracy_mean="0.1")
+    said = told(tmp_path)["Results"]
+    assert "all of 2 configurations share the highest mean test accuracy, 10.00 %" in said
+    assert "lowest mean" not in said
+
+
+def test_intervals_cover_what_seeds_change() -> None:
+    study = {"axes": {}, "options": {}}
+    assert covered(study).startswith(
+        "Intervals cover the seed (initial weights, order and dropout)"
+    )
+    same = study | {"options": {"initialization_seed": 0}}
+    assert covered(same).startswith("Intervals cover the seed (order and dropout), not")
+    both = {"axes": {"initialization_seed": [0], "order_seed": [0]}, "options": {}}
+    assert "share all that is random" in covered(both)
 
 
 def test_accuracies_reported_elsewhere_lie_inside_or_outside(tmp_path: Path) -> None:

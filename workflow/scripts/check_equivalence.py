@@ -19,7 +19,8 @@ import pandas as pd
 
 from normres.analysis import Inputs, groups, key_columns, read_inputs
 from normres.errors import run_command
-from normres.inference import difference, equivalence
+from normres.inference import difference, differences, equivalence
+from normres.options import option_schemas
 
 MARGIN = 0.005  # half a point, as a fraction
 AXES = ("conv_bias", "affine")
@@ -29,13 +30,16 @@ COLUMNS = [
 ]
 
 
-def changes(one: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """What alone sets two configurations apart, with `one` as the side before the change."""
+def changes(one: dict[str, Any], other: dict[str, Any], affine: str) -> str | None:
+    """What alone sets two configurations apart, with `one` as the side before the change.
+
+    affine: "true" or "false", the norms' where it is no axis of the study.
+    """
     differ = [name for name in one if str(one[name]) != str(other[name])]
     if len(differ) == 1 and differ[0] in AXES:
         return differ[0]
     # A norm brings its option `affine` with it; without scale and shift it only normalises.
-    plain = one["norm"] == "none" and other.get("affine", "false") == "false"
+    plain = one["norm"] == "none" and other.get("affine", affine) == "false"
     return "norm" if plain and set(differ) <= {"norm", "affine"} and "norm" in differ else None
 
 
@@ -49,8 +53,10 @@ def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
     order = {
         axis: [str(value).lower() for value in inputs.study["axes"].get(axis, [])] for axis in AXES
     }
+    default = option_schemas()["affine"]["default"]
+    affine = str(inputs.study["options"].get("affine", default)).lower()
     for (one, before), (other, after) in itertools.permutations(accuracy, 2):
-        changed = changes(one, other)
+        changed = changes(one, other, affine)
         if changed is None or not ascending(changed, one, other, order):
             continue
         pairs = pd.concat([after, before], axis="columns", join="inner").to_numpy(float)
@@ -62,7 +68,7 @@ def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
             "after": other[changed],
             "n": len(pairs),
             "difference_mean": found.estimate,
-            "difference_sd": (pairs[:, 0] - pairs[:, 1]).std(ddof=1) if len(pairs) > 1 else None,
+            "difference_sd": differences(*pairs.T).std(ddof=1) if len(pairs) > 1 else None,
             "difference_low": tested.low,
             "difference_high": tested.high,
             "correlation": found.correlation,

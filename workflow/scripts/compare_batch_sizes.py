@@ -44,8 +44,9 @@ def lines(inputs: Inputs) -> Iterator[tuple[dict[str, Any], dict[int, pd.DataFra
     for cells, members in groups(runs, key_columns(inputs.study, without=VARIED)):
         whole = members[members["statistics_images"] == 0]
         for scaling, points in whole.groupby("learning_rate_scaling", sort=False):
-            shared = whole[whole["batch_size"] == UNSCALED_AT]
-            line = pd.concat([points, shared]).drop_duplicates("run")
+            line = points
+            if not (points["batch_size"] == UNSCALED_AT).any():
+                line = pd.concat([points, whole[whole["batch_size"] == UNSCALED_AT]])
             cells_of_line = cells | {"arm": "batch", "learning_rate_scaling": scaling}
             yield cells_of_line, dict(iter(line.groupby("batch_size")))
         ghosts = members[members["statistics_images"] > 0]

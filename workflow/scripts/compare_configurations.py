@@ -27,7 +27,7 @@ from normres.comparisons import configurations_of, expand, read_declared
 from normres.errors import run_command
 from normres.files import write_text
 from normres.images import open_images
-from normres.inference import ALPHA, difference, holm
+from normres.inference import ALPHA, difference, differences, holm
 from normres.power import PooledSpread, minimal_detectable_difference, pooled_spread, runs_needed
 from normres.predictions import RunPredictions, read_predictions
 from normres.resampling import (
@@ -155,7 +155,7 @@ def power(samples: Samples, row: Row, interest: list[float]) -> Row:
     pooled, own = samples.spread(row["metric"]), two_sided_sd(a, b)
     far = own > 0 and not 1 / MOST_APART <= pooled.sd / own <= MOST_APART
     if row["paired"]:
-        sd, source = pooled_spread([a - b]).sd, "the differences of pairs"
+        sd, source = pooled_spread([differences(a, b)]).sd, "the differences of pairs"
     elif pooled.equal and not far:
         sd, source = pooled.sd, f"{pooled.groups} configurations, pooled"
     else:

@@ -24,7 +24,7 @@ import pandas as pd
 from normres.errors import run_command
 from normres.images import Images, open_images
 from normres.inference import FRACTION
-from normres.predictions import RunPredictions, read_predictions
+from normres.predictions import HARDEST, RunPredictions, read_predictions
 from normres.statistics import mean_estimates
 from normres.tables import (
     configuration_columns,
@@ -34,7 +34,6 @@ from normres.tables import (
     write_table,
 )
 
-HARDEST = 100  # images in hardest_images.csv
 AT_ONCE = 200  # runs whose files are open: each is mapped, and a process may open about 1,000
 ESTIMATES = ("mean", "sd", "low", "high")
 SHARES = ("label", "predicted", "images", "n", *ESTIMATES, "configuration", "left_out")

@@ -63,18 +63,17 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
 
 def describe(rows: pd.DataFrame) -> str:
     """Each line's accuracy at the fewest images, and what it lost from its reference."""
-    parts = []
+    parts: dict[str, list[str]] = {}
     for (panel, line), own in rows[rows["mean"].notna()].groupby(["panel", "line"], sort=False):
         row = own.loc[own["images"].idxmin()]
         if row["images"] == row["reference_images"] or pd.isna(row["difference_mean"]):
             continue
         change = {f"difference_{part}": 100 * row[f"difference_{part}"] for part in PARTS}
         words = estimate_words({**change, "n": row["n"]}, "difference_mean", unit="points")
-        parts.append(f"{line} ({panel}), {words}")
-    if not parts:
-        return ""
-    row = rows.loc[rows["images"].idxmin()]
-    return f"From {row['reference_images']:g} to {row['images']:g} images: {'; '.join(parts)}."
+        images = f"from {row['reference_images']:g} to {row['images']:g} images"
+        parts.setdefault(images, []).append(f"{line} ({panel}), {words}")
+    told = "; ".join(f"{images}: {'; '.join(lost)}" for images, lost in parts.items())
+    return f"{told[0].upper()}{told[1:]}." if told else ""
 
 
 def main(argv: list[str] | None = None) -> int | None:

@@ -70,7 +70,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     for place in axes.flat[len(panels) :]:
         place.set_visible(False)
     kept = [*configuration_columns(study), "configuration", "label", "images", "n", *PARTS]
-    return figure, drawn[kept], describe(drawn, study)
+    return figure, drawn[kept], describe(measured, study)
 
 
 def lay_out_legends(panels: list[Panel], study: dict) -> tuple[int, float, float]:
@@ -123,9 +123,9 @@ def note(tables: figures.Tables, classes: int) -> str:
     return " ".join(parts)
 
 
-def describe(drawn: pd.DataFrame, study: dict) -> str:
-    """The lowest accuracy on a class, and the highest."""
-    found = drawn[drawn["mean"].notna()]
+def describe(measured: pd.DataFrame, study: dict) -> str:
+    """The lowest accuracy on a class, and the highest, of all classes."""
+    found = measured[measured["mean"].notna()]
     if found.empty:
         return ""
     ends = [found.loc[found["mean"].idxmin()], found.loc[found["mean"].idxmax()]]

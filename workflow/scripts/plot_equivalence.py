@@ -65,7 +65,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     axes.set_xlabel("test accuracy, after minus before (points)")
     if drawn.empty:
         axes.text(0.5, 0.5, "no complete run", ha="center", transform=axes.transAxes)
-    return figure, drawn, describe(drawn, verdict, margin)
+    return figure, drawn, describe(drawn, verdict, margin, tables.study)
 
 
 def change_text(row: pd.Series) -> str:
@@ -85,7 +85,7 @@ def result_text(row: pd.Series) -> str:
     )
 
 
-def describe(drawn: pd.DataFrame, verdict: pd.Series, margin: float) -> str:
+def describe(drawn: pd.DataFrame, verdict: pd.Series, margin: float, study: dict) -> str:
     """How many changes are within the margin, and the largest."""
     found = drawn[drawn["mean"].notna()]
     if found.empty:
@@ -93,8 +93,8 @@ def describe(drawn: pd.DataFrame, verdict: pd.Series, margin: float) -> str:
     row = found.loc[found["mean"].abs().idxmax()]
     return (
         f"{int(verdict.sum())} of {len(drawn)} changes are shown to do less than {margin:.1f} "
-        f"points; the largest difference, {change_text(row)}: {result_text(row)} pairs "
-        "(90 % interval)."
+        f"points; the largest difference is that of {change_text(row)} "
+        f"({configuration_label(row, study)}): {result_text(row)} pairs (points, 90 % interval)."
     )
 
 

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from normres import figures
 from normres.errors import run_command
 from normres.images import Images, open_images
+from normres.predictions import HARDEST
 from normres.tables import read_cells
 
 SHOWN, COLUMNS = 24, 8
@@ -42,9 +43,9 @@ def draw(
         question="Which images do most runs have wrong?",
         study=tables.study,
         notes=[
-            "Above each image: its class; > what most of the runs that have it wrong take it for; "
-            "how many of the runs of all configurations have it wrong (exact). Of equally hard "
-            "images, those first whose class is given the least probability.",
+            "Above each image: its class; > what the runs that have it wrong most often take it "
+            "for; how many of the runs of all configurations have it wrong (exact). Of equally "
+            "hard images, those first whose class is given the least probability.",
             figures.missing_note(tables),
         ],
         left=0.0,
@@ -101,9 +102,9 @@ def describe(hardest: pd.DataFrame) -> str:
     if hardest.empty:
         return ""
     runs = int(hardest["n"].max())
-    everyone = int((hardest["wrong"] == hardest["n"]).sum())
+    everyone = int((hardest["wrong"] == runs).sum())
     first = hardest.iloc[0]
-    more = " or more" if everyone == len(hardest) else ""
+    more = " or more" if everyone == len(hardest) == HARDEST else ""
     few = {"0": "No test image is", "1": "1 test image is"}
     images = few.get(f"{everyone}{more}", f"{everyone}{more} test images are")
     return (

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
+from normres import gallery
 from normres.comparison_tables import read_comparisons, report_section
 from normres.errors import run_command
 from normres.files import read_json, write_text
@@ -215,6 +216,7 @@ def figure_entry(
         "title": path.stem.replace("_", " ").replace("macs", "MACs"),
         "svg": embed_svg(path, f"f{number}-"),
         "caption": caption.render(snakemake={"wildcards": {"figure": path.stem}}).strip(),
+        "over_seeds": gallery.is_over_seeds(path.stem),
         "finding": finding.read_text(encoding="utf-8").strip() if finding.exists() else "",
         "links": {kind: quote(f"{place.removesuffix('.svg')}.{kind}") for kind in FORMATS},
     }

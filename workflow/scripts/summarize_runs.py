@@ -21,14 +21,17 @@ from typing import Any
 
 import pandas as pd
 
+from normres.comparisons import configurations_of
 from normres.errors import InputError, run_command
 from normres.files import write_text
 from normres.inference import FRACTION, FREE, NONNEGATIVE, sampling_interval
+from normres.options import option_schemas
 from normres.ranking import rank_intervals
 from normres.statistics import mean_estimates, median_estimates
 from normres.tables import (
     absent_runs,
     configuration_columns,
+    configuration_name,
     configurations,
     read_cells,
     read_study,
@@ -159,9 +162,11 @@ def with_predictions(table: pd.DataFrame, complete: pd.DataFrame) -> pd.DataFram
 
 
 def with_reported(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
-    """Add what the exercise's write-up reports for a model and norm, where it does.
+    """Add what is reported elsewhere for a model and norm, where it is.
 
-    The accuracy has the interval that its test images alone leave open.
+    Not where an axis of the study has another value than its default, the exercise's: such a
+    configuration is not the one that was reported. The accuracy has the interval that its test
+    images alone leave open.
     """
     columns = ["test_accuracy", "test_loss", "test_set_low", "test_set_high"]
     reported = pd.DataFrame(
@@ -178,7 +183,15 @@ def with_reported(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame
         columns=["model", "norm", *(f"reported_{column}" for column in columns)],
     )
     merged = table.merge(reported, on=["model", "norm"], how="left", validate="many_to_one")
-    return merged.set_index(table.index)
+    merged = merged.set_index(table.index)
+    schemas, axes = option_schemas(), list(study["axes"])
+    usual = {
+        configuration_name(configuration, axes)
+        for configuration in configurations_of(study["runs"])
+        if all(configuration.get(a, schemas[a]["default"]) == schemas[a]["default"] for a in axes)
+    }
+    merged.loc[~merged.index.isin(usual), reported.columns[2:]] = math.nan
+    return merged
 
 
 def with_costs(

@@ -88,6 +88,8 @@ def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     counts = f"n = {count_text(row)}"
     way = "above" if row["difference"] > 0 else "below"
     where = f"The mean {what} of {of} is {size} {way} that of {against}"
+    if row["difference"] == 0:
+        where = f"The mean {what} of {of} is equal to that of {against}"
     if pd.isna(row["low"]):
         return f"{where} ({counts}); no interval: {row['note'].split('; ')[0]}."
     interval = (
@@ -236,8 +238,21 @@ def report_section(table: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, A
         "descriptive_rows": both_sides(shown, cells),
         "others": len(others),
         "shown": len(shown),
-        "description": DESCRIPTIVE,
+        "description": description(table, names),
     }
+
+
+def description(table: pd.DataFrame, names: Mapping[str, str]) -> str:
+    """What the pairs without a test are, and that in a large study they are not all."""
+    total = len(names) * (len(names) - 1) // 2
+    accuracies = table.loc[table["metric"] == "test_accuracy", ["of", "against"]]
+    there = len({frozenset(pair) for pair in accuracies.itertuples(index=False)})
+    if there == total:
+        return DESCRIPTIVE
+    return (
+        f"{DESCRIPTIVE} Of {total:,} pairs, {there:,} are compared: beside those declared, ones "
+        "that differ in one thing."
+    )
 
 
 def both_sides(rows: pd.DataFrame, cells: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
@@ -259,7 +274,7 @@ def markdown(table: pd.DataFrame, study: Mapping[str, Any]) -> str:
     else:
         parts += [NONE_DECLARED]
     if len(others):
-        parts += ["## All other pairs, without a test", DESCRIPTIVE]
+        parts += ["## Other pairs, without a test", description(table, names)]
         parts += [markdown_table(descriptive_columns(others, names))]
     return "\n\n".join(filter(None, parts)) + "\n"
 

@@ -95,6 +95,11 @@ def is_figure(name: str) -> bool:
     return name in ENTRIES or name.startswith(AXIS_FIGURE)
 
 
+def is_over_seeds(name: str) -> bool:
+    """Whether a figure shows means over a configuration's runs; others say themselves what n is."""
+    return name not in ENTRIES or not ENTRIES[name].tables
+
+
 def find(study: Study, name: str) -> Entry:
     """A figure of a study by its name; raises InputError that says which there are."""
     known = figures(study)

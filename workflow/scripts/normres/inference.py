@@ -277,6 +277,15 @@ def pairs(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarra
     return a[kept], b[kept]
 
 
+def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a - b, pair by pair (n,); where these are equal but for the rounding of a and b, equal."""
+    found = a - b
+    largest = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
+    if len(found) and np.ptp(found) <= ROUNDING * largest:
+        found[:] = found[0]
+    return found
+
+
 def _mean(x: np.ndarray) -> float:
     """The mean; of equal numbers that number, which rounding may miss."""
     return float(x[0] if is_constant(x) else x.mean())
@@ -289,7 +298,7 @@ def _spread_reason(a: np.ndarray, b: np.ndarray, paired: bool) -> tuple[str, boo
     if min(len(a), len(b)) == 1:
         return ONE_RUN, False
     if paired:
-        if is_constant(a - b):
+        if is_constant(differences(a, b)):
             return f"all {len(a)} differences are equal, so their spread is not known", False
         return "", True
     constant = [is_constant(a), is_constant(b)]

@@ -145,7 +145,7 @@ def placed(x: pd.Series, axis: Axis) -> pd.Series:
 
 
 def set_ticks(place: Axes, x: pd.Series, axis: Axis) -> None:
-    """A tick at each number, or at round ones where there are many."""
+    """A tick at each number; where there are many, at round ones, or on a log axis at some."""
     numbers = pd.Series(sorted(x.dropna().unique()), dtype=float)
     at = placed(numbers, axis)
     if at.empty:
@@ -153,10 +153,11 @@ def set_ticks(place: Axes, x: pd.Series, axis: Axis) -> None:
     edge = 0.06 * (at.iloc[-1] - at.iloc[0]) or 0.5
     place.set_xlim(at.iloc[0] - edge, at.iloc[-1] + edge)
     place.xaxis.set_minor_locator(NullLocator())
-    if len(at) <= MOST_TICKS:
-        place.xaxis.set_major_locator(FixedLocator(at.tolist()))
-        place.set_xticks(at.tolist(), [f"{number:g}" for number in numbers])
-    elif not axis.log:
+    if len(at) <= MOST_TICKS or axis.log:
+        every = math.ceil(len(at) / MOST_TICKS)
+        place.xaxis.set_major_locator(FixedLocator(at[::every].tolist()))
+        place.set_xticks(at[::every].tolist(), [f"{number:g}" for number in numbers[::every]])
+    else:
         place.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
 
 

@@ -19,6 +19,8 @@ from normres.files import file_checksum, read_json
 from normres.grid import LOGITS, RECORD
 from normres.images import Images, split
 
+HARDEST = 100  # images in hardest_images.csv
+
 
 @dataclass(frozen=True)
 class RunPredictions:

@@ -18,6 +18,8 @@ from normres.tables import axis_text, configurations, norm_title, timing_repeats
 MOST_NAMED = 8  # values of an axis
 MOST_SENTENCES, MOST_CLAUSES = 3, 6  # declared comparisons told in full, or in short
 PARTS = ("mean", "low", "high")
+# What each of options.SEED_OPTIONS sets, where it is the run's own seed.
+SEEDED = {"initialization_seed": "initial weights", "order_seed": "order and dropout"}
 
 
 def abstract(
@@ -41,6 +43,7 @@ def abstract(
         "comparisons": compared(tables["comparisons"], study),
         "claims": claimed(claims),
         "costs": costs(tables["summary"], study),
+        "covered": covered(study),
         "limits": limitations(study, dataset, images, tables["summary"], limits),
     }
 
@@ -89,14 +92,15 @@ def main_numbers(summary: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, A
     measured = summary["n"] > 0
     if not measured.any():
         return None
-    first = summary.loc[measured, "test_accuracy_mean"].idxmax()
-    last = summary.loc[measured, "test_accuracy_mean"].idxmin()
+    means = summary["test_accuracy_mean"].where(measured)
+    first, last = means.idxmax(), means.idxmin()
     others = summary[measured].drop(first)
     overlaps = others["test_accuracy_high"] >= summary.loc[first, "test_accuracy_low"]
     unknown = others["test_accuracy_high"].isna() | pd.isna(summary.loc[first, "test_accuracy_low"])
     return {
         "best": accuracy(summary.loc[first]) | {"label": names[first]},
         "lowest": accuracy(summary.loc[last]) | {"label": names[last]},
+        "equal": names[summary.index[measured & (means == means[first])]].tolist(),
         "measured": int(measured.sum()),
         "overlapping": names[others.index[overlaps & ~unknown]].tolist(),
         "below": int((~overlaps & ~unknown).sum()),
@@ -239,6 +243,19 @@ def seconds_text(row: pd.Series) -> str:
     return f"{median:.3g} s{interval}"
 
 
+def covered(study: Mapping[str, Any]) -> str:
+    """What differs between the runs that an interval of a mean rests on."""
+    own = {
+        words
+        for option, words in SEEDED.items()
+        if option not in study["axes"] and study["options"].get(option, "seed") == "seed"
+    }
+    varied = ", ".join(words for words in SEEDED.values() if words in own)
+    if not varied:
+        return "The runs of a configuration share all that is random, so its mean has no interval."
+    return f"Intervals cover the seed ({varied}), not the choice of data."
+
+
 def limitations(
     study: Mapping[str, Any],
     dataset: Mapping[str, Any],
@@ -247,12 +264,12 @@ def limitations(
     limits: Mapping[str, Any],
 ) -> str:
     """What the numbers do not cover."""
-    sentences = [
-        "A single run says nothing about how much seeds differ, and nothing here has an interval "
-        "over seeds."
-        if len(study["seeds"]) == 1
-        else "Intervals cover the seed (initial weights, order, dropout), not the choice of data."
-    ]
+    sentences = [covered(study)]
+    if len(study["seeds"]) == 1:
+        sentences = [
+            "A single run says nothing about how much seeds differ, and no mean of a configuration "
+            "has an interval."
+        ]
     has = f"{dataset['n_train']:,}"
     of = f", and {images['train']} of its {has} training images" * (images["train"] != has)
     sentences.append(f"One data set{of}.")
