@@ -1,6 +1,7 @@
 """How a network is computed: a table in the code and declared options decide, nothing else."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +10,13 @@ from conftest import small_run
 from normres.devices import (
     can_compile,
     choose_computation,
+    choose_device,
     memory_format,
     share_compiled_code,
     wants_compilation,
 )
 from normres.environment import EXACT, describe
+from normres.errors import DeviceError
 from normres.options import option_schemas
 
 
@@ -25,6 +28,29 @@ def test_the_layout_follows_the_norm_and_the_device(norm):
     assert memory_format(norm, "cpu", compiled=True) == torch.channels_last
     assert memory_format(norm, "cuda", compiled=False) == torch.channels_last
     assert choose_computation(small_run("convnet", norm), "cpu").memory_format == expected
+
+
+def test_a_gpu_that_is_older_than_all_kernels_is_refused_in_a_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GTX 1080")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_100", "sm_75", "compute_120"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 1))
+    with pytest.raises(DeviceError, match=r"GTX 1080 has compute capability 6\.1, .* at 7\.5;"):
+        choose_device("auto", 1)
+    for capability, kernels in (((7, 5), ["sm_75", "sm_90"]), ((9, 0), []), ((9, 0), ["gfx90a"])):
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda kernels=kernels: kernels)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
+        assert choose_device("auto", 1) == "cuda"
+
+
+def test_where_code_cannot_be_loaded_nothing_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "not" / "there"))
+    able = can_compile("cpu")
+    where = []
+    flag = SimpleNamespace(f_flag=os.ST_NOEXEC)
+    monkeypatch.setattr(os, "statvfs", lambda folder: (where.append(folder), flag)[1])
+    assert not can_compile("cpu")
+    assert where == [tmp_path] * able
 
 
 def test_neither_epochs_nor_seed_change_how_a_network_is_computed():

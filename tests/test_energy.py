@@ -1,6 +1,8 @@
 """Energy: the hardware's counters, here made up, and what a reader is told where there are none."""
 
+import itertools
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -154,6 +156,10 @@ def test_a_measurement_gives_joules_a_step(digits_folder, monkeypatch):
     made.meter.joules = lambda: (events.append("read"), counting())[1]
     assert made.repeat()["step_joules"] == 2.0
     assert "draw" not in events[events.index("read") :]  # nothing but steps is counted
+    monkeypatch.setattr(measurement, "STILL_SECONDS", 0.02)
+    made.meter.joules = itertools.count().__next__
+    made.run.step = lambda batch: time.sleep(0.03)  # a counter cannot move while nobody looks
+    assert made.repeat()["step_joules"] == 1.0
     monkeypatch.setattr(measurement, "STILL_SECONDS", 0.1)
     made.meter.joules = lambda: 7.0  # a counter that stands still
     assert made.repeat()["step_joules"] is None

@@ -77,6 +77,12 @@ def test_statistics_are_those_of_the_training_images(folder, pixels):
     np.testing.assert_allclose(images.channel_std, scaled.std(axis=(0, 1, 2)), rtol=1e-12)
 
 
+def test_a_channel_that_is_constant_is_not_divided_by_nothing(pixels):
+    mean, deviation = channel_statistics(np.stack([pixels[..., 0], pixels[..., 0] * 0 + 7], axis=3))
+    assert mean[1] == pytest.approx(7 / 255) and deviation[1] == 1.0
+    assert deviation[0] == channel_statistics(pixels)[1][0] < 1
+
+
 def test_block_size_changes_neither_statistics_nor_checksum(pixels, monkeypatch):
     labels = np.arange(42) % 3
     whole = channel_statistics(pixels), checksum(pixels, labels, N_TRAIN, CLASSES)

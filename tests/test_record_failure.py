@@ -9,6 +9,7 @@ import pytest
 import record_failure
 from conftest import read_record, small_run
 from normres.errors import BAD_INPUT, INTERRUPTED, NO_DEVICE, STOPPED
+from normres.failures import said_at_last
 from normres.grid import RUN_FILES
 from normres.store import StoredRun, run_key
 
@@ -60,6 +61,31 @@ def test_after_the_last_attempt_the_failure_is_recorded(record, tmp_path, capsys
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(RUN_FILES)
     assert np.load(tmp_path / "run" / "test_logits.npy").size == 0
     assert "attempt 3 of 3" in capsys.readouterr().out
+
+
+TRACEBACK = """epoch 1
+Traceback (most recent call last):
+  File "attempt.py", line 3, in f
+    raise ValueError
+ValueError: first
+During handling of the above exception, another exception occurred:
+Traceback (most recent call last):
+  File "attempt.py", line 4, in f
+torch.AcceleratorError: CUDA error: an illegal memory access was encountered
+CUDA kernel errors might be asynchronously reported at some other API call.
+For debugging consider passing CUDA_LAUNCH_BLOCKING=1
+
+"""
+
+
+def test_of_a_traceback_the_exception_is_the_reason(record, tmp_path):
+    """What torch adds to it is the same for all of its errors."""
+    assert record(1, attempt=3, log=TRACEBACK) == 0
+    reason = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
+    assert read_record(tmp_path / "run")["reason"] == reason
+    assert said_at_last([*TRACEBACK.splitlines(), "error: plain"]) == "error: plain"
+    assert said_at_last(["Traceback (most recent call last):", "  cut"]) == "  cut"
+    assert said_at_last(["  ", ""]) == ""
 
 
 def test_bad_input_is_recorded_at_once(record, tmp_path):

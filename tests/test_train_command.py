@@ -291,6 +291,7 @@ def test_a_promised_gpu_that_is_not_there(digits_folder, tmp_path, capsys, monke
 
 def test_without_a_promise_the_cpu_is_taken_even_beside_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("normres.devices.check_capability", lambda: None)
     assert [choose_device("auto", promised) for promised in (None, 1, 0)] == ["cuda", "cuda", "cpu"]
     assert [choose_device("cpu", promised) for promised in (None, 1, 0)] == ["cpu"] * 3
     assert choose_device("cuda", 0) == "cuda"

@@ -4,6 +4,7 @@ Apart from train.py, since it imports torch, which a run that is only linked doe
 """
 
 import argparse
+import math
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,14 +17,13 @@ from normres.devices import (
     Computation,
     choose_computation,
     choose_device,
-    may_use_gpu,
     wants_compilation,
 )
 from normres.environment import EXACT, describe
 from normres.images import Images
 from normres.interruption import Interrupted, StopRequest, waiting
 from normres.leases import lease_gpu
-from normres.options import check_last_batch
+from normres.options import check_last_batch, may_use_gpu
 from normres.outputs import write_outputs
 from normres.run_progress import ProgressFile
 from normres.store import StoredRun
@@ -83,7 +83,15 @@ def _train(
             "not compiled: torch.compile needs a C++ compiler and Python's headers "
             "(on CUDA: Triton, a C compiler and the headers)"
         )
-    run = TrainingRun(specification, images, computation)
+    try:
+        run = TrainingRun(specification, images, computation)
+    except torch.OutOfMemoryError as error:  # all images lie on the GPU
+        size = len(images.images) * math.prod(images.shape) / 1e9
+        first = str(error).partition(". ")[0]
+        raise MemoryError(
+            f"{first}; the images take up to {size:.1f} GB: try a smaller image_size, or fewer "
+            "train_images and test_images"
+        ) from None
     check_last_batch(len(run.sets["train"]), specification)
     environments = resume(run, stored, computation)
     if run.epoch < epochs:

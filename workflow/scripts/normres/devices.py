@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import sysconfig
 import tempfile
@@ -14,6 +15,7 @@ import torch
 from torch.utils._triton import has_triton
 
 from normres.errors import DeviceError, InputError
+from normres.options import may_use_gpu
 
 # How a network is computed follows from its norm and the device, by measurement (the table is in
 # docs/performance.md; benchmarks/training_speed.py --choices makes it again). On a CPU,
@@ -61,11 +63,6 @@ class Computation:
             torch.cuda.synchronize(self.device)
 
 
-def may_use_gpu(wanted: str, promised: int | None) -> bool:
-    """Whether `choose_device` may answer "cuda"; does not start CUDA."""
-    return wanted == "cuda" or (wanted == "auto" and promised != 0)
-
-
 def choose_device(wanted: str, promised: int | None) -> str:
     """Resolve `wanted` ("auto", "cpu" or "cuda") to "cpu" or "cuda".
 
@@ -76,6 +73,7 @@ def choose_device(wanted: str, promised: int | None) -> str:
     if not may_use_gpu(wanted, promised):
         return "cpu"
     if torch.cuda.is_available():
+        check_capability()
         return "cuda"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
     where = f"on {platform.node()} (CUDA_VISIBLE_DEVICES: {visible or 'empty'})"
@@ -87,6 +85,19 @@ def choose_device(wanted: str, promised: int | None) -> str:
     if wanted == "cuda":
         raise InputError(f"device: cuda, but torch sees no CUDA device {where}; use auto or cpu")
     return "cpu"
+
+
+def check_capability() -> None:
+    """Raise DeviceError where the GPU is older than all that PyTorch's build has kernels for."""
+    kernels = [re.fullmatch(r"sm_(\d+)(\d)", name) for name in torch.cuda.get_arch_list()]
+    oldest = min(((int(found[1]), int(found[2])) for found in kernels if found), default=(0, 0))
+    found = torch.cuda.get_device_capability()
+    if found < oldest:
+        raise DeviceError(
+            f"{torch.cuda.get_device_name()} has compute capability {found[0]}.{found[1]}, the "
+            f"kernels of this build of PyTorch begin at {oldest[0]}.{oldest[1]}; install another "
+            "build, or set `device: cpu`"
+        )
 
 
 def choose_computation(specification: Mapping[str, Any], device: str) -> Computation:
@@ -174,10 +185,15 @@ def has_bfloat16_units(device: str) -> bool:
 def can_compile(device: str) -> bool:
     """Whether torch.compile has what it needs: a compiler, Python's headers; on CUDA Triton, too.
 
-    Triton's own code is for the GPU, but what starts it is C, compiled at first use.
+    Triton's own code is for the GPU, but what starts it is C, compiled at first use. Code is loaded
+    from where it is kept, which the folder's mount must allow.
     """
     compiler = cpp_compiler() if device == "cpu" else c_compiler()
     if compiler is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return False
+    kept = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir()))
+    there = next(folder for folder in (kept, *kept.absolute().parents) if folder.exists())
+    if os.statvfs(there).f_flag & getattr(os, "ST_NOEXEC", 0):  # 0 on macOS
         return False
     return device == "cpu" or has_triton()
 

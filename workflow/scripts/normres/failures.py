@@ -2,14 +2,17 @@
 
 import argparse
 import os
+import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED
 from normres.files import append_line
 
+# The line of an exception in a traceback: "torch.AcceleratorError: CUDA error: ...".
+EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?:: |$)")
 HINTS = {"SIGKILL": "; was there enough memory?", "SIGUSR1": "; was the job's time over?"}
 
 
@@ -53,10 +56,23 @@ def count_failures(results: Path, studies: Iterable[str]) -> dict[tuple[str, str
 
 
 def describe(code: int, log: Path) -> str:
-    """Why a command ended with `code`, in a line: the signal, or the last line of its log."""
+    """Why a command ended with `code`, in a line: the signal, or what its log says."""
     if code - 128 in signal.valid_signals():
         name = signal.Signals(code - 128).name
         return f"killed by {name}{HINTS.get(name, '')}"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    last = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
-    return last.removeprefix("error: ").strip()
+    return (said_at_last(lines) or f"exit code {code}").removeprefix("error: ").strip()
+
+
+def said_at_last(lines: Sequence[str]) -> str:
+    """The line of a log that says why it ended: the last one, or the exception's in a traceback.
+
+    Errors of CUDA and of torch.compile end in lines of advice that are the same for all of them.
+    Empty where there is no line.
+    """
+    said = [line.rstrip() for line in lines if line.strip()]
+    traceback = [i for i, line in enumerate(said) if line.startswith("Traceback ")]
+    if traceback and not said[-1].startswith("error: "):
+        found = [line for line in said[traceback[-1] :] if EXCEPTION.match(line)]
+        return found[0] if found else said[-1]
+    return said[-1] if said else ""

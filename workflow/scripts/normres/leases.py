@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from normres.locks import try_lock
+from normres.options import may_use_gpu
 
 WAIT_SECONDS = 0.2  # between two looks whether a slot is free
 
@@ -57,8 +58,8 @@ def lease_gpu(
 
     `exclusive` takes all slots of a GPU. Waits while slots are taken, calling `while_waiting` every
     moment; it may raise to give up.
-    Must be called before CUDA starts. Where a scheduler has given this process its one GPU, or
-    there is none, nothing happens.
+    Must be called before CUDA starts. Where SLURM has given this process its one GPU, or there
+    is none, nothing happens.
     """
     gpus = visible_gpus()
     if not gpus or ("SLURM_JOB_ID" in os.environ and len(gpus) == 1):
@@ -89,7 +90,7 @@ def lease_for_timing(device: str, gpus: int | None, runs_per_gpu: int) -> None:
     `device` and `gpus` are those of devices.choose_device. Says once what is waited for.
     """
     lease_machine(say_once("another timing is at work here"))
-    if device != "cpu" and gpus != 0:
+    if may_use_gpu(device, gpus):
         lease_gpu(runs_per_gpu, say_once("no GPU is free of runs"), exclusive=True)
 
 

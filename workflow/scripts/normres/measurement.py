@@ -162,9 +162,9 @@ class Measurement:
         positions = self._draw(STEP, math.ceil(LOOK_SECONDS / step_seconds))  # the device idles
         self.run.working.module.train()
         steps, first, mean = 0, None, None
+        done = self._launch_steps(positions)  # on a CPU, it is done when this returns
         last, changed = self.meter.joules(), time.perf_counter()
-        done = self._launch_steps(positions)
-        while mean is None and time.perf_counter() - changed < STILL_SECONDS:
+        while mean is None and (steps == 0 or time.perf_counter() - changed < STILL_SECONDS):
             following = self._launch_steps(positions)  # so that a GPU is busy while it is read
             done()
             done = following

@@ -103,7 +103,8 @@ def checksum(images: np.ndarray, labels: np.ndarray, n_train: int, class_names: 
 def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation a channel of uint8 (N, H, W, C), scaled to [0, 1].
 
-    Both come from a histogram of the 256 values: exact, whatever the block size.
+    Images are divided by the deviation: that of a channel without any (as of an empty third one) is
+    1. Both come from a histogram of the 256 values: exact, whatever the block size.
     """
     channels = images.shape[3]
     counts = np.zeros((channels, 256), dtype=np.int64)
@@ -114,7 +115,8 @@ def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     share = counts / counts.sum(axis=1, keepdims=True)
     mean = share @ values
     variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
-    return mean.tolist(), np.sqrt(variance).tolist()
+    constant = (counts > 0).sum(axis=1) == 1
+    return mean.tolist(), np.where(constant, 1.0, np.sqrt(variance)).tolist()
 
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:

@@ -29,6 +29,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from normres import endings
 from normres.config import unasked_studies
 from normres.estimates import JOB_SECONDS, Estimates
+from normres.failures import said_at_last
 from normres.leases import mps_is_running
 from normres.pipeline import RESULTS, Pipeline
 from normres.timed import TIMINGS
@@ -166,7 +167,7 @@ class Display(logging.Handler):
         logs = [Path(path) for path in record.log or []]
         own = [path for path in logs if SLURM_LOGS not in path.parts and path.exists()]
         lines = [line for path in own for line in path.read_text().splitlines()]
-        reason = lines[-1] if lines else "no log"
+        reason = said_at_last(lines) or "no log"
         status = SLURM_STATUS.search(record.rule_msg or "")
         if status:  # FAILED says no more than the log; NODE_FAIL, TIMEOUT or CANCELLED do
             reason = reason if status[1] == "FAILED" else f"SLURM says {status[1]}"

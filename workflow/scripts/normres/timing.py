@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from normres.errors import DeviceError, InputError
+from normres.options import may_use_gpu
 
 MOST_ALIVE = 12  # processes at a time, for the sake of memory; more are timed group by group
 END_SECONDS = 2  # for a process to end by itself, so that a compiler's helpers end with it
@@ -118,8 +119,7 @@ def measure(
     DeviceError where a GPU was promised and is not there.
     """
     context = multiprocessing.get_context("forkserver")
-    on_cpu = device == "cpu" or gpus == 0
-    context.set_forkserver_preload(PRELOADED + (PRELOADED_ON_CPU if on_cpu else []))
+    context.set_forkserver_preload(PRELOADED + PRELOADED_ON_CPU * (not may_use_gpu(device, gpus)))
     arguments = [(specification, str(data), device, gpus) for specification in specifications]
     done, total = 0, len(arguments) * (repeats + 2)
 

@@ -18,7 +18,7 @@ from normres.files import is_edited, set_aside
 from normres.locks import try_lock
 
 # Of file systems that cannot lock a file for others to see.
-WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 class Workplace:
