@@ -236,6 +236,18 @@ def test_tables_for_people_show_reported_numbers_units_and_n(tmp_path):
     assert "last epoch (50)" in text
 
 
+def test_a_reported_number_is_that_of_the_exercises_axis_values_alone(tmp_path):
+    entry = {"model": "resnet", "norm": "none", "test_loss": 1.5}
+    entry |= {"test_correct": 7839, "test_images": 10_000}
+    plan = {"models": ["resnet"], "norms": ["none"], "reported": [entry]}
+    axes = {"learning_rate": [1e-4, 1e-3], "pooling": ["sum", "mean"]}
+    files = synthetic.aggregate(synthetic.write_study(tmp_path, "single", **plan, axes=axes))
+    summary = read_table(files["summary"], read_study(files["study"]))
+    told = summary[summary["reported_test_accuracy"].notna()]
+    assert told[["learning_rate", "pooling"]].astype(str).to_numpy().tolist() == [["0.0001", "sum"]]
+    assert summary["reported_test_loss"].count() == 1 < len(summary) == 4
+
+
 def test_a_reported_run_is_compared_with_one_more_run_of_ours(tmp_path):
     path = synthetic.write_study(tmp_path, "architectures")
     files = synthetic.aggregate(path)

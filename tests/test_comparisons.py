@@ -15,7 +15,7 @@ from scipy import stats
 import compare_configurations
 import synthetic
 from conftest import PROJECT
-from normres.comparison_tables import finding, labels, read_comparisons
+from normres.comparison_tables import description, finding, labels, read_comparisons
 from normres.comparisons import configurations_of, declared, expand, read_declared
 from normres.config import read_config
 from normres.errors import InputError
@@ -343,3 +343,15 @@ def test_a_broken_list_of_comparisons_is_named(tmp_path):
     with pytest.raises(InputError, match=r"declared\.json: not a list of declared comparisons"):
         read_declared(path)
     assert declared({}) == []
+
+
+def test_equal_means_are_equal_and_pairs_that_are_not_compared_are_said():
+    names = {"a": "A", "b": "B", "c": "C"}
+    row = {"of": "a", "against": "b", "metric": "test_accuracy", "unit": "points", "low": math.nan}
+    row |= {"difference": 0.0, "n_of": 3, "n_against": 3, "note": "all runs are equal"}
+    row |= {"paired": False}
+    assert finding(row, names).startswith("The mean test accuracy of A is equal to that of B (n = ")
+    pairs = [row, row | {"against": "c"}, row | {"metric": "test_loss", "of": "b", "against": "c"}]
+    assert "Of 3 pairs, 2 are compared: " in description(pd.DataFrame(pairs), names)
+    pairs.append(row | {"of": "b", "against": "c"})
+    assert "pairs" not in description(pd.DataFrame(pairs), names)

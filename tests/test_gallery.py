@@ -97,3 +97,10 @@ def test_a_figure_that_is_not_there_is_one_clear_error(tmp_path):
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: no figure is called 'nonsense'; figures of study 'tiny': test_")
     assert "Traceback" not in result.stdout
+
+
+def test_only_figures_of_means_over_runs_have_their_number_in_the_caption():
+    assert gallery.is_over_seeds("test_accuracy")
+    assert gallery.is_over_seeds(f"{gallery.AXIS_FIGURE}depth")
+    others = ("class_accuracy", "confusion", "hardest_images", "norm_cost", "variance")
+    assert not any(map(gallery.is_over_seeds, others))

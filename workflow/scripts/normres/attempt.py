@@ -80,8 +80,8 @@ def _train(
     computation = choose_computation(specification, device)
     if wants_compilation(specification, device, computation.precision) and not computation.compiled:
         print(
-            "not compiled: torch.compile needs a C++ compiler and Python's headers "
-            "(on CUDA: Triton, a C compiler and the headers)"
+            "not compiled: torch.compile needs a C++ compiler (on CUDA: a C compiler and Triton), "
+            "Python's headers, and a folder for its code that is not mounted noexec"
         )
     try:
         run = TrainingRun(specification, images, computation)
