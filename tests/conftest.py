@@ -21,6 +21,17 @@ PROJECT = Path(__file__).parents[1]
 SMALL = {"batch_size": 16, "learning_rate": 1e-3, "train_images": 58, "test_images": 30}
 
 
+# The files that take longest, from the longest: they begin first, so that no worker has to wait for
+# another's last file.
+LONGEST = ("resumption", "slurm", "workflow", "reruns", "hostile", "scale", "steps", "training")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of LONGEST first; --no-loadscope-reorder keeps that order."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 def pytest_collection_finish() -> None:
     """Let no collection of garbage look through the modules again, as in a command.
 
