@@ -6,7 +6,8 @@ Apart from train.py, since it imports torch, which a run that is only linked doe
 import argparse
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,26 +55,34 @@ def train_into(
     `arguments` are those of train.py. Raises MemoryError, saying what to try, where a GPU has too
     little, and Interrupted after a stop signal, once the state is saved.
     """
+    specification, runs = plan["specification"], arguments.runs_per_gpu
+    started = datetime.now(UTC)
+    run, computation = begin(specification, images, arguments, stop)
+    fewer = f", or runs_per_gpu below {runs}" if runs > 1 else ""
+    with short_of_memory(f"try a batch_size below {specification['batch_size']}{fewer}"):
+        environments = resume(run, stored, computation)
+        if run.epoch < specification["epochs"]:
+            environments.append(describe(computation))
+        train_epochs(run, stored, environments, arguments, stop)
+        write_outputs(folder, plan, run, environments, started)
+
+
+@contextmanager
+def short_of_memory(advice: str) -> Iterator[None]:
+    """Raise a MemoryError of one line, with the advice, where a GPU has too little memory."""
     try:
-        _train(folder, plan, images, stored, arguments, stop)
+        yield
     except torch.OutOfMemoryError as error:
-        batch_size, runs = plan["specification"]["batch_size"], arguments.runs_per_gpu
-        fewer = f", or runs_per_gpu below {runs}" if runs > 1 else ""
-        first = str(error).partition(". ")[0]
-        raise MemoryError(f"{first}; try a batch_size below {batch_size}{fewer}") from None
+        raise MemoryError(f"{str(error).partition('. ')[0]}; {advice}") from None
 
 
-def _train(
-    folder: Path,
-    plan: Mapping[str, Any],
+def begin(
+    specification: Mapping[str, Any],
     images: Images,
-    stored: StoredRun,
     arguments: argparse.Namespace,
     stop: StopRequest,
-) -> None:
-    specification = plan["specification"]
-    epochs = specification["epochs"]
-    started = datetime.now(UTC)
+) -> tuple[TrainingRun, Computation]:
+    """Take a device, and put images and network there."""
     if may_use_gpu(arguments.device, arguments.gpus):
         lease_gpu(arguments.runs_per_gpu, waiting("every GPU has its runs", stop))
     device = choose_device(arguments.device, arguments.gpus)
@@ -83,21 +92,23 @@ def _train(
             "not compiled: torch.compile needs a C++ compiler (on CUDA: a C compiler and Triton), "
             "Python's headers, and a folder for its code that is not mounted noexec"
         )
-    try:
+    size = len(images.images) * math.prod(images.shape) / 1e9
+    advice = "try a smaller image_size, or fewer train_images and test_images"
+    with short_of_memory(f"the images take up to {size:.1f} GB: {advice}"):
         run = TrainingRun(specification, images, computation)
-    except torch.OutOfMemoryError as error:  # all images lie on the GPU
-        size = len(images.images) * math.prod(images.shape) / 1e9
-        first = str(error).partition(". ")[0]
-        raise MemoryError(
-            f"{first}; the images take up to {size:.1f} GB: try a smaller image_size, or fewer "
-            "train_images and test_images"
-        ) from None
     check_last_batch(len(run.sets["train"]), specification)
-    environments = resume(run, stored, computation)
-    if run.epoch < epochs:
-        environments.append(describe(computation))
+    return run, computation
 
-    report = ProgressFile(arguments.progress, specification)
+
+def train_epochs(
+    run: TrainingRun,
+    stored: StoredRun,
+    environments: Sequence[Mapping[str, Any]],
+    arguments: argparse.Namespace,
+    stop: StopRequest,
+) -> None:
+    """Train all epochs that are left, print a line for each, and save the state now and then."""
+    report = ProgressFile(arguments.progress, run.specification)
 
     def after_batch() -> None:
         report.after_batch(run)
@@ -112,7 +123,8 @@ def _train(
         for row in run.train(after_batch):
             print(" ".join(f"{_cell(row[column]):>19}" for column in LOGGED), flush=True)
             report.after_epoch(run)
-            due = run.epoch == epochs or time.monotonic() - saved >= arguments.save_every
+            last = run.epoch == run.specification["epochs"]
+            due = last or time.monotonic() - saved >= arguments.save_every
             if arguments.store and due and not run.diverged:
                 save()
                 saved = time.monotonic()
@@ -124,7 +136,6 @@ def _train(
             save()
             print(f"saved {position(run)}", flush=True)
         raise
-    write_outputs(folder, plan, run, environments, started)
 
 
 def resume(run: TrainingRun, stored: StoredRun, computation: Computation) -> list[dict[str, Any]]:
