@@ -87,6 +87,12 @@ class Runs:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
+    def begun(self, name: str) -> int:
+        """How many attempts have said where they begin."""
+        path = self.folder / f"{name}.log"
+        said = path.read_text() if path.exists() else ""
+        return said.count("starts afresh") + said.count("goes on after")
+
     def assert_same(self, a: str, b: str) -> None:
         """The same bytes, but for the columns of times."""
         first, second = self.folder / a, self.folder / b
@@ -99,15 +105,18 @@ class Runs:
 def kill_at_random(runs: Runs, name: str, duration: float, kills: int, chance: random.Random):
     """Kill the run `name` at `kills` random instants of its `duration` in s; then finish it.
 
-    Each attempt lasts from one instant to the next. A run that was faster than its kills starts
-    over.
+    Each attempt lasts from one instant to the next, the later ones from where they go on. A run
+    that was faster than its kills starts over.
     """
     cut = 0
     while cut < kills:
         if cut == 0:
             instants = sorted(chance.uniform(0, duration) for _ in range(kills))
             lasts = [end - begin for begin, end in itertools.pairwise([0, *instants])]
+        begun = runs.begun(name) if cut else -1
         attempt = runs.start(name)
+        while runs.begun(name) <= begun and attempt.process.is_alive():
+            time.sleep(0.01)
         time.sleep(lasts[cut])
         attempt.send(signal.SIGKILL)
         if attempt.end() == -signal.SIGKILL:

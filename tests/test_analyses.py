@@ -49,6 +49,7 @@ def make_table(command, folder, axes, runs, seeds=(0, 1, 2), models=("resnet",),
         chosen = {k: v for k, v in zip(axes, values, strict=True) if v is not None}
         name = "/".join([model, norm, *(f"{k}={v}" for k, v in chosen.items()), f"seed{seed}"])
         listed.append({"run": name, "model": model, "norm": norm, "axes": chosen, "seed": seed})
+        listed[-1]["specification"] = {"affine": True, **chosen}
         key = {"model": model, "norm": norm, "seed": seed, "status": "ok"}
         key |= {k: axis_text(v) for k, v in chosen.items()}
         rows.append({"run": name, **key, **cells})
@@ -56,7 +57,7 @@ def make_table(command, folder, axes, runs, seeds=(0, 1, 2), models=("resnet",),
         curves += [{**key, "epoch": 0, **first}, {**key, "epoch": 1, **cells}]
     study = {"study": "s", "title": "s", "dataset": {"name": "digits"}, "epochs": 1}
     study |= {"models": list(models), "norms": ["none", "batch", "group"], "seeds": list(seeds)}
-    study |= {"axes": {k: list(v) for k, v in axes.items()}, "runs": listed, "options": {}}
+    study |= {"axes": {k: list(v) for k, v in axes.items()}, "runs": listed}
     (folder / "study.json").write_text(json.dumps(study))
     frames = {"runs": pd.DataFrame(rows), "curves": pd.DataFrame(curves)}
     for name, frame in frames.items():
@@ -226,7 +227,6 @@ def test_equivalence_is_the_paired_tost(tmp_path):
 
 
 def test_a_norm_with_scale_and_shift_is_more_than_a_norm(tmp_path):
-    """Where `affine` is no axis, it is the study's option, or its default, true."""
     runs = {
         ("resnet", norm, ("default",), seed): {"test_accuracy": 0.5 + 0.01 * seed}
         for norm in ("none", "batch")

@@ -82,7 +82,8 @@ def test_out_of_memory_says_what_to_try(digits_folder, tmp_path, monkeypatch, ca
         patch.setattr(TrainingRun, "__init__", overflow)  # it moves the images to the GPU
         assert command(digits_folder, tmp_path / "run", *store, *shared) == 1
     (placed,) = capsys.readouterr().err.splitlines()
-    assert "the images take up to 0.0 GB: try a smaller image_size, or fewer" in placed
+    assert "the images take up to 0.0 GB: try a smaller image_size, fewer" in placed
+    assert ("runs_per_gpu below 3" in placed) == (runs_per_gpu == 3)
     assert ("runs_per_gpu below 3" in line) == (runs_per_gpu == 3)
     assert not (tmp_path / "run").exists()
     assert command(digits_folder, tmp_path / "run", *store) == 0

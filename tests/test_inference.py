@@ -103,6 +103,8 @@ def test_differences_are_equal_whatever_rounding_says():
     a, b = np.array([0.7213, 0.6912]), np.array([0.7212, 0.6911])  # of 10,000, one apart
     assert not is_constant(a - b) and is_constant(differences(a, b))
     assert isnan(difference(a, b, paired=True).low)
+    a, b = np.array([126, 60, 68]) / 360, np.array([127, 59, 68]) / 360  # of one total
+    assert a.mean() != b.mean() and difference(a, b).estimate == 0
     gap = np.array([0.9 - 0.3, 0.7 - 0.1])
     assert gap[0] != gap[1] and isnan(difference(gap, gap).low)
     assert not is_constant(np.array([0.9, 0.9 + 1e-9]))

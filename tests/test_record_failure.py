@@ -84,6 +84,10 @@ def test_of_a_traceback_the_exception_is_the_reason(record, tmp_path):
     reason = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
     assert read_record(tmp_path / "run")["reason"] == reason
     assert said_at_last([*TRACEBACK.splitlines(), "error: plain"]) == "error: plain"
+    stopped = [*TRACEBACK.splitlines(), "saved epoch 3", "stopped by SIGTERM"]  # it was caught
+    assert said_at_last(stopped) == "stopped by SIGTERM"
+    other = TRACEBACK.replace("torch.AcceleratorError", "torch._dynamo.exc.Unsupported")
+    assert said_at_last(other.splitlines()).startswith("torch._dynamo.exc.Unsupported: CUDA")
     assert said_at_last(["Traceback (most recent call last):", "  cut"]) == "  cut"
     assert said_at_last(["  ", ""]) == ""
 

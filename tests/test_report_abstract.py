@@ -78,18 +78,23 @@ def test_configurations_that_share_their_mean_have_no_order(tmp_path: Path) -> N
     write_inputs(tmp_path, "quickstart", models=["convnet", "vgg11"], norms=["none"])
     rewrite(tmp_path / "summary.csv", test_accuracy_mean="0.1")
     said = told(tmp_path)["Results"]
-    assert "all of 2 configurations share the highest mean test accuracy, 10.00 %" in said
+    assert "both configurations share the highest mean test accuracy, 10.00 %" in said
     assert "lowest mean" not in said
 
 
 def test_intervals_cover_what_seeds_change() -> None:
-    study = {"axes": {}, "options": {}}
+    runs = [
+        {"specification": {"seed": s, "initialization_seed": s, "order_seed": s}} for s in (0, 1)
+    ]
+    study = {"runs": runs}
     assert covered(study).startswith(
         "Intervals cover the seed (initial weights, order and dropout)"
     )
-    same = study | {"options": {"initialization_seed": 0}}
+    runs[1]["specification"]["initialization_seed"] = 0
+    same = {"runs": runs}
     assert covered(same).startswith("Intervals cover the seed (order and dropout), not")
-    both = {"axes": {"initialization_seed": [0], "order_seed": [0]}, "options": {}}
+    runs[1]["specification"]["order_seed"] = 0
+    both = {"runs": runs}
     assert "share all that is random" in covered(both)
 
 

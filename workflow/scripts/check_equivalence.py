@@ -20,7 +20,6 @@ import pandas as pd
 from normres.analysis import Inputs, groups, key_columns, read_inputs
 from normres.errors import run_command
 from normres.inference import difference, differences, equivalence
-from normres.options import option_schemas
 
 MARGIN = 0.005  # half a point, as a fraction
 AXES = ("conv_bias", "affine")
@@ -33,7 +32,7 @@ COLUMNS = [
 def changes(one: dict[str, Any], other: dict[str, Any], affine: str) -> str | None:
     """What alone sets two configurations apart, with `one` as the side before the change.
 
-    affine: "true" or "false", the norms' where it is no axis of the study.
+    affine: "true" or "false", the second one's where that is no axis of the study.
     """
     differ = [name for name in one if str(one[name]) != str(other[name])]
     if len(differ) == 1 and differ[0] in AXES:
@@ -53,10 +52,12 @@ def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
     order = {
         axis: [str(value).lower() for value in inputs.study["axes"].get(axis, [])] for axis in AXES
     }
-    default = option_schemas()["affine"]["default"]
-    affine = str(inputs.study["options"].get("affine", default)).lower()
+    affine = {
+        (run["model"], run["norm"]): str(run["specification"].get("affine", False)).lower()
+        for run in inputs.study["runs"]
+    }
     for (one, before), (other, after) in itertools.permutations(accuracy, 2):
-        changed = changes(one, other, affine)
+        changed = changes(one, other, affine[other["model"], other["norm"]])
         if changed is None or not ascending(changed, one, other, order):
             continue
         pairs = pd.concat([after, before], axis="columns", join="inner").to_numpy(float)

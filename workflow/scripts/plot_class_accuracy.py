@@ -117,6 +117,7 @@ def note(tables: figures.Tables, classes: int) -> str:
     ]
     if classes > MOST_CLASSES:
         parts.append(f"The {MOST_CLASSES} hardest of {classes} classes.")
+    parts.append(figures.count_note(tables.others["classes"]["n"]))
     left_out = tables.others["classes"].drop_duplicates("configuration")["left_out"].sum()
     if left_out:
         parts.append(f"{int(left_out)} runs trained on and have no logits of the last epoch.")

@@ -8,7 +8,7 @@
 Exits with train.py's own exit code, so that Snakemake tries the run again. After the last attempt,
 or where trying again cannot help, it writes status `failed` into the run's folder instead and exits
 with 0: figures and report of the other runs still come and name this one, and the next call of
-Snakemake tries it once more. Train.py's exit codes: 2 bad input, 69 no GPU where one was promised,
+Snakemake tries it once more. Train.py's exit codes: 2 bad input, 69 no GPU that works,
 75 stopped by a signal, 130 interrupted by a person; 128 + N where signal N killed it. A job that
 SLURM ends (SIGTERM) has not failed: a person cancelled it, or it returns to the queue by itself.
 Nor has a run that another process trains by now, as after a kill of Snakemake alone.

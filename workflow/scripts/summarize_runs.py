@@ -21,11 +21,10 @@ from typing import Any
 
 import pandas as pd
 
-from normres.comparisons import configurations_of
 from normres.errors import InputError, run_command
 from normres.files import write_text
 from normres.inference import FRACTION, FREE, NONNEGATIVE, sampling_interval
-from normres.options import option_schemas
+from normres.options import has_default
 from normres.ranking import rank_intervals
 from normres.statistics import mean_estimates, median_estimates
 from normres.tables import (
@@ -184,13 +183,13 @@ def with_reported(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame
     )
     merged = table.merge(reported, on=["model", "norm"], how="left", validate="many_to_one")
     merged = merged.set_index(table.index)
-    schemas, axes = option_schemas(), list(study["axes"])
-    usual = {
-        configuration_name(configuration, axes)
-        for configuration in configurations_of(study["runs"])
-        if all(configuration.get(a, schemas[a]["default"]) == schemas[a]["default"] for a in axes)
+    axes = list(study["axes"])
+    other = {
+        configuration_name({"model": run["model"], "norm": run["norm"], **run["axes"]}, axes)
+        for run in study["runs"]
+        if not all(has_default(run["specification"], axis) for axis in axes)
     }
-    merged.loc[~merged.index.isin(usual), reported.columns[2:]] = math.nan
+    merged.loc[merged.index.isin(other), reported.columns[2:]] = math.nan
     return merged
 
 

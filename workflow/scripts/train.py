@@ -10,7 +10,7 @@ shorter goes on from its last state, to the same bytes as if it had never stoppe
 not given have the exercise's values; names, types and defaults are those of config.yaml.
 
 On SIGTERM, SIGUSR1 or Ctrl-C the step is finished and the state saved in --store. Exit codes: 0
-done, 2 bad input, 69 no GPU where one was promised, 75 stopped by a signal, 130 by Ctrl-C, 1
+done, 2 bad input, 69 no GPU that works, 75 stopped by a signal, 130 by Ctrl-C, 1
 anything else.
 """
 
@@ -115,8 +115,9 @@ def train(plan: Mapping[str, Any], arguments: argparse.Namespace, stop: StopRequ
     wait = waiting(f"another process trains run {key}", stop)
 
     def wait_with_code() -> None:
-        import normres.attempt  # noqa: F401  (code that is edited while this waits is not the plan's)
+        from normres.attempt import load_code
 
+        load_code(plan["specification"])
         wait()
 
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from normres import catalog
 from normres.devices import (
     Computation,
     choose_computation,
@@ -57,8 +58,8 @@ def train_into(
     """
     specification, runs = plan["specification"], arguments.runs_per_gpu
     started = datetime.now(UTC)
-    run, computation = begin(specification, images, arguments, stop)
     fewer = f", or runs_per_gpu below {runs}" if runs > 1 else ""
+    run, computation = begin(specification, images, arguments, stop, fewer)
     with short_of_memory(f"try a batch_size below {specification['batch_size']}{fewer}"):
         environments = resume(run, stored, computation)
         if run.epoch < specification["epochs"]:
@@ -76,13 +77,21 @@ def short_of_memory(advice: str) -> Iterator[None]:
         raise MemoryError(f"{str(error).partition('. ')[0]}; {advice}") from None
 
 
+def load_code(specification: Mapping[str, Any]) -> None:
+    """Import network and norm, before a wait: what is edited meanwhile is not the plan's."""
+    for kind, name in (("networks", "model"), ("norms", "norm")):
+        catalog.load(kind, specification[name])
+
+
 def begin(
     specification: Mapping[str, Any],
     images: Images,
     arguments: argparse.Namespace,
     stop: StopRequest,
+    fewer: str,
 ) -> tuple[TrainingRun, Computation]:
-    """Take a device, and put images and network there."""
+    """Take a device, and put images and network there; `fewer` advises where it has no room."""
+    load_code(specification)
     if may_use_gpu(arguments.device, arguments.gpus):
         lease_gpu(arguments.runs_per_gpu, waiting("every GPU has its runs", stop))
     device = choose_device(arguments.device, arguments.gpus)
@@ -93,7 +102,7 @@ def begin(
             "Python's headers, and a folder for its code that is not mounted noexec"
         )
     size = len(images.images) * math.prod(images.shape) / 1e9
-    advice = "try a smaller image_size, or fewer train_images and test_images"
+    advice = f"try a smaller image_size, fewer train_images and test_images{fewer}"
     with short_of_memory(f"the images take up to {size:.1f} GB: {advice}"):
         run = TrainingRun(specification, images, computation)
     check_last_batch(len(run.sets["train"]), specification)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 # Exit codes beside 0 and 1; the latter two are those of sysexits.h.
 BAD_INPUT = 2  # trying again does not help
-NO_DEVICE = os.EX_UNAVAILABLE  # 69: a GPU was promised and there is none
+NO_DEVICE = os.EX_UNAVAILABLE  # 69: a GPU was promised or seen, and there is none that works
 STOPPED = os.EX_TEMPFAIL  # 75: asked to stop; all is saved, the next attempt goes on
 INTERRUPTED = 128 + signal.SIGINT  # 130: the same, by a person
 
@@ -18,7 +18,7 @@ class InputError(Exception):
 
 
 class DeviceError(Exception):
-    """A promised device that is not there: one line that says where and what to do."""
+    """A device that was promised or seen and does not work: one line with where and what to do."""
 
 
 def run_command(main: Callable[[], int | None]) -> None:

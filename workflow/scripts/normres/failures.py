@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import signal
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -11,8 +10,8 @@ from pathlib import Path
 from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED
 from normres.files import append_line
 
-# The line of an exception in a traceback: "torch.AcceleratorError: CUDA error: ...".
-EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?:: |$)")
+# How the pipeline's own commands begin the last line of their log.
+OWN_WORDS = ("error: ", "stopped by ", "wrote ", "interrupted", "not recorded")
 HINTS = {"SIGKILL": "; was there enough memory?", "SIGUSR1": "; was the job's time over?"}
 
 
@@ -71,8 +70,8 @@ def said_at_last(lines: Sequence[str]) -> str:
     Empty where there is no line.
     """
     said = [line.rstrip() for line in lines if line.strip()]
-    traceback = [i for i, line in enumerate(said) if line.startswith("Traceback ")]
-    if traceback and not said[-1].startswith("error: "):
-        found = [line for line in said[traceback[-1] :] if EXCEPTION.match(line)]
-        return found[0] if found else said[-1]
+    begins = [i for i, line in enumerate(said) if line.startswith("Traceback ")]
+    if begins and not said[-1].startswith(OWN_WORDS):
+        after = (line for line in said[begins[-1] + 1 :] if not line[0].isspace())
+        return next(after, said[-1])
     return said[-1] if said else ""

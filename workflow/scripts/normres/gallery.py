@@ -96,7 +96,10 @@ def is_figure(name: str) -> bool:
 
 
 def is_over_seeds(name: str) -> bool:
-    """Whether a figure shows means over a configuration's runs; others say themselves what n is."""
+    """Whether all that a figure shows are means over a configuration's complete runs.
+
+    Others rest on a table of their own, and say themselves what n is.
+    """
     return name not in ENTRIES or not ENTRIES[name].tables
 
 

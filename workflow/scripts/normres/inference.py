@@ -159,7 +159,7 @@ def difference(
     """
     a, b = pairs(a, b) if paired else (numbers(a), numbers(b))
     kept = {"n_a": len(a), "n_b": len(b), "paired": paired}
-    estimate = _mean(a) - _mean(b) if len(a) and len(b) else nan
+    estimate = _difference_of_means(a, b)
     reason, possible = _spread_reason(a, b, paired)
     if not possible:
         return Difference(
@@ -289,6 +289,14 @@ def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _mean(x: np.ndarray) -> float:
     """The mean; of equal numbers that number, which rounding may miss."""
     return float(x[0] if is_constant(x) else x.mean())
+
+
+def _difference_of_means(a: np.ndarray, b: np.ndarray) -> float:
+    """The difference of two means, 0 where they are equal but for rounding."""
+    if not len(a) or not len(b):
+        return nan
+    means = np.array([_mean(a), _mean(b)])
+    return 0.0 if is_constant(means) else float(means[0] - means[1])
 
 
 def _spread_reason(a: np.ndarray, b: np.ndarray, paired: bool) -> tuple[str, bool]:

@@ -101,6 +101,13 @@ def own_seeds(seed: int, given: Mapping[str, Any]) -> dict[str, int]:
     return {option: seed for option in SEED_OPTIONS if given.get(option, "seed") == "seed"}
 
 
+def has_default(specification: Mapping[str, Any], option: str) -> bool:
+    """Whether a run has an option's default, or does not have the option."""
+    default = option_schemas()[option]["default"]
+    usual = specification["seed"] if option in SEED_OPTIONS else default
+    return specification.get(option, usual) == usual
+
+
 def check_norm(specification: Mapping[str, Any]) -> None:
     """Raise InputError where an option of the norm does not fit the network or the batch size."""
     groups, model = specification.get("groups"), specification["model"]

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from normres.comparison_tables import compact_finding, finding, labels
-from normres.inference import ALPHA
+from normres.inference import ALPHA, ROUNDING
+from normres.options import has_default
 from normres.report_claims import NOT_MEASURED
 from normres.report_tables import configuration_label, number_text
 from normres.tables import axis_text, configurations, norm_title, timing_repeats
@@ -100,7 +101,7 @@ def main_numbers(summary: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, A
     return {
         "best": accuracy(summary.loc[first]) | {"label": names[first]},
         "lowest": accuracy(summary.loc[last]) | {"label": names[last]},
-        "equal": names[summary.index[measured & (means == means[first])]].tolist(),
+        "equal": names[summary.index[means >= means[first] * (1 - ROUNDING)]].tolist(),
         "measured": int(measured.sum()),
         "overlapping": names[others.index[overlaps & ~unknown]].tolist(),
         "below": int((~overlaps & ~unknown).sum()),
@@ -248,7 +249,7 @@ def covered(study: Mapping[str, Any]) -> str:
     own = {
         words
         for option, words in SEEDED.items()
-        if option not in study["axes"] and study["options"].get(option, "seed") == "seed"
+        if all(has_default(run["specification"], option) for run in study["runs"])
     }
     varied = ", ".join(words for words in SEEDED.values() if words in own)
     if not varied:

@@ -130,11 +130,8 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def with_gap(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the generalisation gap: training minus test accuracy, both in evaluation mode.
-
-    Rounded to what both can carry, so that gaps of equal accuracies' differences are equal, too.
-    """
-    return table.assign(gap=(table["train_eval_accuracy"] - table["test_accuracy"]).round(14))
+    """Add the generalisation gap: training minus test accuracy, both in evaluation mode."""
+    return table.assign(gap=table["train_eval_accuracy"] - table["test_accuracy"])
 
 
 def norm_title(norm: str) -> str:
