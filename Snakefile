@@ -101,7 +101,7 @@ onstart:
     gc.freeze()  # the graph stays until the end
     gc.enable()
     workplace.start(workflow)
-    pipeline.note_attempts(workflow)
+    job_environment.note_attempts(workflow)
     display.start()
 
 

@@ -80,14 +80,15 @@ def write_inputs(folder: Path, name: str, **changes: Any) -> Path:
 def count_networks(study: str) -> list[str]:
     """complexity.csv and layers.csv of a study as JSON; it takes seconds, and most are the same."""
     with TemporaryDirectory() as folder:
-        given = [Path(folder, name) for name in ("study.json", "dataset.json")]
-        made = [Path(folder, name) for name in ("complexity.csv", "layers.csv")]
-        for path, text in zip(given, (study, json.dumps(DATASET)), strict=True):
-            path.write_text(text)
-        options = ("--study", "--dataset", "--out-summary", "--out-layers")
-        pairs = zip(options, map(str, given + made), strict=True)
-        count_complexity.main([part for pair in pairs for part in pair])
-        return [path.read_text() for path in made]
+        Path(folder, "study.json").write_text(study)
+        Path(folder, "dataset.json").write_text(json.dumps(DATASET))
+        count_complexity.main(
+            [
+                *(f"--study={folder}/study.json", f"--dataset={folder}/dataset.json"),
+                *(f"--out-summary={folder}/complexity.csv", f"--out-layers={folder}/layers.csv"),
+            ]
+        )
+        return [Path(folder, name).read_text() for name in ("complexity.csv", "layers.csv")]
 
 
 def change(path: Path, **values: Any) -> None:

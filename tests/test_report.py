@@ -20,12 +20,12 @@ import plot_final_accuracy
 import plot_test_accuracy
 import render_report
 import synthetic
+from normres import job_environment
 from normres.claims import exercise_claims
 from normres.config import read_config
 from normres.errors import InputError
 from normres.files import seal, write_text
 from normres.gallery import ENTRIES
-from normres.pipeline import Pipeline
 from normres.svg import embed_svg
 from report_pages import (
     ENVIRONMENT,
@@ -114,7 +114,7 @@ def test_what_the_command_line_changed_of_a_study_is_repeated(tmp_path: Path, mo
     study = {"dataset": "digits", "models": ["resnet"], "norms": ["none"], "seeds": [0]}
     config = {"study": "s", "studies": {"s": {**study, "epochs": 2}}}
     given = {"study": "s", "device": "cpu", "studies": {"s": {"epochs": 2}}}
-    Pipeline(read_config(config)).set_environment(["my.yaml"], given)
+    job_environment.prepare(read_config(config), ["my.yaml"], given)
     call = os.environ["NORMRES_CALL"]
     assert shlex.split(call)[3:] == [
         "--configfile", "my.yaml", "--config", 'studies={"s":{"epochs":2}}'

@@ -1,5 +1,5 @@
-# What all rules share. The functions live in workflow/scripts/normres/pipeline.py and progress.py.
-from normres import fingerprint
+# What all rules share. The functions live in workflow/scripts/normres/pipeline.py, job_environment.py, progress.py.
+from normres import fingerprint, job_environment
 from normres.analyses import ANALYSES
 from normres.cluster import outlive_warnings
 from normres.pipeline import RESULTS, load_pipeline
@@ -7,7 +7,9 @@ from normres.progress import attach_display
 from normres.workplace import Workplace
 
 pipeline = load_pipeline(config, workflow.overwrite_configfiles)
-pipeline.set_environment(workflow.overwrite_configfiles, workflow.config_settings.config)
+job_environment.prepare(
+    pipeline.config, workflow.overwrite_configfiles, workflow.config_settings.config
+)
 pipeline.share_gpus(workflow)
 outlive_warnings(workflow)
 display = attach_display(workflow, pipeline)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from normres.inference import difference, is_constant, mean_interval
+from normres.inference import difference, is_constant, mean_interval, settled
 
 FEWEST_REPEATS = 6  # of a timing, for an interval of the median at 95 %
 
@@ -151,10 +151,8 @@ def _add(left: Value, right: Value) -> Value:
 def _sum(groups: Sequence[pd.Series]) -> pd.Series:
     """The sum seed by seed; where sums are equal but for rounding, equal."""
     table = pd.concat(groups, axis=1).dropna()
-    total = table.sum(axis=1)
-    rounding = 1e-12 * table.abs().to_numpy().max(initial=0.0)
-    equal = len(total) and (total - total.iloc[0]).abs().max() <= rounding
-    return total * 0 + total.iloc[0] if equal else total
+    total, largest = table.sum(axis=1), table.abs().to_numpy().max(initial=0.0)
+    return pd.Series(settled(total.to_numpy(), largest), total.index)
 
 
 def scale(value: Value, factor: float) -> Value:

@@ -279,11 +279,12 @@ def pairs(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarra
 
 def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a - b, pair by pair (n,); where these are equal but for the rounding of a and b, equal."""
-    found = a - b
-    largest = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
-    if len(found) and np.ptp(found) <= ROUNDING * largest:
-        found[:] = found[0]
-    return found
+    return settled(a - b, max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0)))
+
+
+def settled(x: np.ndarray, largest: float) -> np.ndarray:
+    """Sums or differences (n,) of numbers up to `largest`; equal but for their rounding: equal."""
+    return np.full_like(x, x[0]) if len(x) and np.ptp(x) <= ROUNDING * largest else x
 
 
 def _mean(x: np.ndarray) -> float:

@@ -8,7 +8,7 @@ parameters hold fingerprints of the code instead (see fingerprint.py).
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from normres.config import Config, check_file, read_config
 from normres.counted import list_networks
 from normres.errors import InputError
 from normres.failures import count_failures
-from normres.files import canonical, digest, shown_path
+from normres.files import canonical, digest
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
 from normres.options import option_schemas
@@ -120,42 +120,6 @@ class Pipeline:
             for part in ("model", "norm", "seed")
         )
         return f"(?:{models})/(?:{norms})/(?:[a-z0-9_]+=[^/]+/)*seed(?:{seeds})"
-
-    def set_environment(
-        self, configfiles: Sequence[str | Path] = (), given: Mapping[str, Any] | None = None
-    ) -> None:
-        """Prepare the environment that jobs inherit.
-
-        They call `python -m command`: of the Python that runs Snakemake, also when its environment
-        is not active, and first from the scripts of this checkout, whatever the working directory.
-        Settings that change no result reach them the same way: as parameters, they would make
-        Snakemake do everything again. So does the call as the report repeats it, with `configfiles`
-        and what of the studies was `given` on the command line.
-        """
-        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        paths = [str(fingerprint.SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
-        # Huge pages for large tensors, which glibc otherwise maps anew by small ones in every step:
-        # VGG11 trained 1.3 times as fast, ResNet 1.15 times (n = 4 pairs side by side, batch 20,
-        # bfloat16, one thread each of an AMD EPYC, glibc 2.36, torch 2.14.1).
-        os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-        os.environ["NORMRES_DATA_ROOT"] = self.config.data_root
-        os.environ["NORMRES_DEVICE"] = self.config.device
-        os.environ["NORMRES_SAVE_EVERY"] = str(self.config.save_every)
-        os.environ["NORMRES_STATE_BUDGET_GB"] = str(self.config.state_budget_gb)
-        call = ["snakemake", "--cores", "all", *["--configfile"] * bool(configfiles)]
-        call += map(shown_path, configfiles)
-        changed = [
-            f"{key}={canonical(given[key])}"
-            for key in ("studies", "claims")
-            if key in (given or {})
-        ]
-        os.environ["NORMRES_CALL"] = shlex.join([*call, *["--config"] * bool(changed), *changed])
-        os.environ["NORMRES_RUNS_PER_GPU"] = str(self.config.runs_per_gpu)
-
-    def note_attempts(self, workflow) -> None:
-        """Tell jobs how often a run is tried; known when the jobs start, not before."""
-        os.environ["NORMRES_ATTEMPTS"] = str(workflow.execution_settings.retries + 1)
 
     def share_gpus(self, workflow) -> None:
         """Let `runs_per_gpu` runs share each GPU of this machine (see leases.py).

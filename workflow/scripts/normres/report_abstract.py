@@ -246,12 +246,11 @@ def seconds_text(row: pd.Series) -> str:
 
 def covered(study: Mapping[str, Any]) -> str:
     """What differs between the runs that an interval of a mean rests on."""
-    own = {
+    varied = ", ".join(
         words
         for option, words in SEEDED.items()
         if all(has_default(run["specification"], option) for run in study["runs"])
-    }
-    varied = ", ".join(words for words in SEEDED.values() if words in own)
+    )
     if not varied:
         return "The runs of a configuration share all that is random, so its mean has no interval."
     return f"Intervals cover the seed ({varied}), not the choice of data."
@@ -265,12 +264,12 @@ def limitations(
     limits: Mapping[str, Any],
 ) -> str:
     """What the numbers do not cover."""
-    sentences = [covered(study)]
-    if len(study["seeds"]) == 1:
-        sentences = [
-            "A single run says nothing about how much seeds differ, and no mean of a configuration "
-            "has an interval."
-        ]
+    sentences = [
+        "A single run says nothing about how much seeds differ, and no mean of a configuration "
+        "has an interval."
+        if len(study["seeds"]) == 1
+        else covered(study)
+    ]
     has = f"{dataset['n_train']:,}"
     of = f", and {images['train']} of its {has} training images" * (images["train"] != has)
     sentences.append(f"One data set{of}.")
