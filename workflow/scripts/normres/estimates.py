@@ -84,28 +84,47 @@ class Estimates:
         gains = SHARING_GAIN["MPS" if mps_is_running() else "turns"]
         gain = max(((n, g) for n, g in gains.items() if n <= sharing), default=(1, 1.0))[1]
         self.slower = sharing / gain
-        self.descriptions = {name: describe(s.dataset) for name, s in pipeline.studies.items()}
-        seconds: dict[tuple, list[float]] = defaultdict(list)
+        self.datasets = {name: study.dataset for name, study in pipeline.studies.items()}
+        self.descriptions = {name: describe(data) for name, data in self.datasets.items()}
+        self.reference = reference(device)
+        # Seconds for 1,000 images of runs that cost the same, and a model's, per estimated second.
+        self.measured: dict[tuple, list[float]] = defaultdict(list)
+        self.ratios: dict[str, list[float]] = defaultdict(list)
+        self.known: dict[tuple, float] = {}  # what follows from them, since there may be many runs
         records = sorted(
             RESULTS.glob("store/*/epochs-*[0-9]/run.json"), key=lambda p: p.stat().st_mtime
         )
         for path in records[-RECORDS_READ:]:
-            with suppress(*UNREADABLE):
-                record = json.loads(path.read_text(encoding="utf-8"))
-                if record["environment"]["device"] != device:
-                    continue
-                last, run = record["final"], record["specification"]
-                images = last["images_per_second"] * last["train_seconds"]
-                spent = last["train_seconds"] + last["eval_seconds"]
-                key = what_costs(run, record["data"]["checksum"])
-                seconds[key].append(1000 * spent / images)
-        self.measured = {key: median(values) for key, values in seconds.items()}
-        self.reference = reference(device)
+            self.learn(path)
         self.source = (
             "from earlier runs here"
             if self.measured
             else f"nothing was trained here yet; from {self.reference.machine}"
         )
+
+    def learn(self, record: Path) -> None:
+        """Take into account what a run has taken, if its record says so: its run.json."""
+        with suppress(*UNREADABLE):
+            run = json.loads(record.read_text(encoding="utf-8"))
+            data, specification, last = run["data"]["checksum"], run["specification"], run["final"]
+            known = self._description(data)
+            if run["environment"]["device"] != self.device or known is None:
+                return
+            images = last["epoch"] * (specification["train_images"] or known["n_train"])
+            taken = 1000 * (last["train_seconds"] + last["eval_seconds"]) / images
+            guess = self._guess(specification, known["shape"][0])
+            self.measured[what_costs(specification, data)].append(taken)
+            self.ratios[specification["model"]].append(taken / guess)
+            self.known.clear()
+
+    def _description(self, checksum: str) -> Mapping[str, Any] | None:
+        """That of a study's data with this checksum, which may be prepared since it was guessed."""
+        for name, dataset in self.datasets.items():
+            if "checksum" not in self.descriptions[name]:
+                self.descriptions[name] |= prepared(dataset)
+            if self.descriptions[name].get("checksum") == checksum:
+                return self.descriptions[name]
+        return None
 
     def seconds(self, study: str, run: Run) -> float:
         """Seconds of one run of a study, beside others on its GPU where some share it."""
@@ -117,17 +136,26 @@ class Estimates:
         return run.specification["train_images"] or self.descriptions[study]["n_train"]
 
     def _per_thousand(self, study: str, run: Run) -> float:
-        """Seconds that a run trains for 1,000 images."""
+        """Seconds that a run trains for 1,000 images.
+
+        A run unlike all that were trained here differs from the reference as those of its model do.
+        """
         description = self.descriptions[study]
-        measured = self.measured.get(what_costs(run.specification, description.get("checksum")))
-        if measured is not None:
-            return measured
+        alike = what_costs(run.specification, description.get("checksum"))
+        if (study, alike) not in self.known:
+            others = [ratio for ratios in self.ratios.values() for ratio in ratios]
+            ratio = median(self.ratios.get(run.model, others) or [1.0])
+            guess = ratio * self._guess(run.specification, description["shape"][0])
+            self.known[study, alike] = median(self.measured.get(alike, [guess]))
+        return self.known[study, alike]
+
+    def _guess(self, specification: Mapping[str, Any], side: int) -> float:
+        """Seconds for 1,000 images of `side` x `side` pixels, by the reference alone."""
         known = self.reference.seconds
-        per_thousand = self.slower * known.get(run.model, max(known.values()))
-        if run.specification["precision"] == "float32":
+        per_thousand = self.slower * known.get(specification["model"], max(known.values()))
+        if specification["precision"] == "float32":
             per_thousand *= self.reference.float32
-        side = description["shape"][0]
-        depth = run.specification.get("depth", REFERENCE_DEPTH)
+        depth = specification.get("depth", REFERENCE_DEPTH)
         return per_thousand * side**2 / REFERENCE_SIDE**2 * depth / REFERENCE_DEPTH
 
     def timing_seconds(self, study: Study, repeats: int, cores: int) -> float:
@@ -175,15 +203,22 @@ def reference(device: str) -> Reference:
 
 def describe(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """A data set's `n_train` and `shape`, as its dataset.json has them, or has not yet."""
-    with suppress(*UNREADABLE):
-        description = json.loads((RESULTS / "data" / dataset["id"] / "dataset.json").read_text())
-        return {"n_train": int(description["n_train"]), **description}
+    if there := prepared(dataset):
+        return there
     if "folder" not in dataset:
         images, side = SIZES[dataset["name"]][0], SHAPES[dataset["name"]][0]
     else:
         images, side = sum(1 for _ in Path(dataset["folder"]).glob("train/*/*")), REFERENCE_SIDE
     side = dataset.get("image_size") or side
     return {"n_train": images, "shape": [side, side]}
+
+
+def prepared(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set's dataset.json; nothing where it is not prepared."""
+    with suppress(*UNREADABLE):
+        description = json.loads((RESULTS / "data" / dataset["id"] / "dataset.json").read_text())
+        return {"n_train": int(description["n_train"]), **description}
+    return {}
 
 
 def what_costs(specification: Mapping[str, Any], data: str | None) -> tuple:

@@ -7,14 +7,11 @@ date while it trains. On a terminal it redraws; elsewhere it prints a line every
 import atexit
 import json
 import logging
-import math
-import os
 import re
 import sys
 import threading
 import time
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from rich.console import Console, Group
@@ -28,10 +25,10 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from normres import endings
 from normres.config import unasked_studies
-from normres.estimates import JOB_SECONDS, Estimates
 from normres.failures import said_at_last
 from normres.leases import mps_is_running
 from normres.pipeline import RESULTS, Pipeline
+from normres.time_left import Key, State, TimeLeft
 from normres.timed import TIMINGS
 from normres.wording import duration
 
@@ -73,17 +70,11 @@ class Display(logging.Handler):
         self.planned: dict[str, int] = {}  # rule -> jobs
         self.jobs: dict[int, Any] = {}  # id -> what Snakemake said of a job that has started
         self.done = self.total = 0
-        self.to_train: set[tuple[str, str]] = set()
-        # Rule and study of timings, and the seconds that they may take.
-        self.to_time: dict[tuple[str, str], float] = {}
-        # What the runs that are left take, kept as a sum: there may be thousands at each redraw.
-        self.core_seconds: dict[tuple[str, str], float] = {}
-        self.core_seconds_left = 0.0
-        self.pace = 1.0  # seconds that runs in training take, per second that was estimated
+        self.to_train: set[Key] = set()
+        self.to_time: set[Key] = set()  # rule and study of timings
         self.job_started: dict[int, float] = {}
-        self.job_seconds: list[float] = []  # what other jobs have taken
         self.started = time.monotonic()
-        self.estimates: Estimates | None = None
+        self.time_left: TimeLeft | None = None
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None
 
@@ -133,11 +124,11 @@ class Display(logging.Handler):
             if job.rule.name == "train":
                 self.to_train.add((job.wildcards.study, job.wildcards.run))
             elif job.rule.name in TIMINGS:
-                self.to_time[job.rule.name, job.wildcards.study] = 0.0
+                self.to_time.add((job.rule.name, job.wildcards.study))
         self.planned = {rule: count for rule, count in stats.items() if rule != "total"}
         self.total = sum(self.planned.values())
         if self.workflow.dryrun:
-            self._estimate()  # here: at the end Snakemake has left the folder of --directory
+            self.estimate()  # here: at the end Snakemake has left the folder of --directory
             plan = Text(f"Dry run: {self.describe_plan()}.", style="bold")
             atexit.register(self.console.print, plan)
 
@@ -146,14 +137,14 @@ class Display(logging.Handler):
         if job is None:
             return
         self._forget_progress(job)
+        if self.time_left is None:  # nobody asked for the display
+            return
         if job.rule_name == "train":
-            key = (job.wildcards["study"], job.wildcards["run"])
-            self.to_train.discard(key)
-            self.core_seconds_left -= self.core_seconds.pop(key, 0)
+            self.time_left.end_run((job.wildcards["study"], job.wildcards["run"]))
         elif job.rule_name in TIMINGS:
-            self.to_time.pop((job.rule_name, job.wildcards["study"]), None)
+            self.time_left.end_timing(job.rule_name, job.wildcards["study"])
         elif started is not None:
-            self.job_seconds.append(time.monotonic() - started)
+            self.time_left.end_job(time.monotonic() - started)
 
     def _forget_progress(self, job: logging.LogRecord) -> None:
         if job.rule_name == "train":
@@ -199,7 +190,7 @@ class Display(logging.Handler):
         if not self.active():
             return
         self.started = time.monotonic()
-        self._estimate()
+        self.estimate()
         self.console.print(Text(self.describe_plan()))
         self.thread = threading.Thread(target=self._show, daemon=True)
         self.thread.start()
@@ -240,77 +231,29 @@ class Display(logging.Handler):
         defined, ask = ", ".join(studies), f"--config study={studies[0]}"
         self.console.print(Text(f"Made is {made}, not {defined} of --configfile: that takes {ask}"))
 
+    def estimate(self) -> None:
+        """Estimate what is planned."""
+        self.time_left = TimeLeft(self.workflow, self.pipeline, self.to_train, self.to_time)
+
     def describe_plan(self) -> str:
         """In words, what Snakemake is about to do and about how long it takes."""
         other = _count(sum(self.planned.values()) - len(self.to_train), "other job")
-        longest = max((self._seconds(key) for key in self.to_train), default=0.0)
-        shared = sum(self.core_seconds.values()) / self._places()
-        seconds = max(longest, shared) + self._left_of_others()
+        left = duration(self.time_left.seconds(self.total - self.done))
         if not self.to_train:
-            return f"no run to train, {other}: about {duration(seconds)}"
-        if self._on_cluster():
-            where = f"with {_count(self._places(), 'run')} at a time, without waiting in the queue"
-        elif self._device() == "cuda":
-            where = f"with {_count(self._places(), 'run')} at a time"
-            if self._sharing() > 1 and not mps_is_running():
+            return f"no run to train, {other}: about {left}"
+        places = self.time_left.places
+        if places.on_cluster:
+            where = f"with {_count(places.runs, 'run')} at a time, without waiting in the queue"
+        elif places.device == "cuda":
+            where = f"with {_count(places.runs, 'run')} at a time"
+            if places.sharing > 1 and not mps_is_running():
                 where += " that take turns on a GPU, since NVIDIA's MPS does not run"
         else:
-            where = f"on {_count(self._places(), 'core')}"
+            where = f"on {_count(places.runs, 'core')}"
         return (
             f"{_count(len(self.to_train), 'run')} to train, {other}: "
-            f"about {duration(seconds)} {where} ({self.estimates.source})"
+            f"about {left} {where} ({self.time_left.estimates.source})"
         )
-
-    def _on_cluster(self) -> bool:
-        """Whether a scheduler runs the jobs: it counts jobs, where one machine counts cores."""
-        return self.workflow.nodes is not None
-
-    def _gpus(self) -> int:
-        """How many runs may have a GPU, or a part of one, at a time."""
-        if self.pipeline.config.device == "cpu":
-            return 0
-        return self.workflow.global_resources.get("gpu").value or 0
-
-    def _sharing(self) -> int:
-        """How many runs train on a GPU at a time; a cluster gives each its own."""
-        if not self._gpus() or self._on_cluster():
-            return 1
-        return math.ceil(self._places() * self.pipeline.config.runs_per_gpu / self._gpus())
-
-    def _device(self) -> str:
-        """What runs train on, as far as can be told without starting CUDA."""
-        return "cuda" if self._gpus() else "cpu"
-
-    def _places(self) -> int:
-        """How many runs may train at a time; on this machine's CPU, its cores."""
-        most = self.workflow.nodes if self._on_cluster() else self.workflow.cores
-        return max(1, min(most, self._gpus() or most))
-
-    def _seconds(self, key: tuple[str, str]) -> float:
-        """Estimated seconds of a run, by itself."""
-        return self.estimates.seconds(key[0], self.pipeline.runs[key])
-
-    def _cores(self) -> int:
-        """How many jobs that are no runs this machine does at a time."""
-        return (os.cpu_count() or 1) if self._on_cluster() else self.workflow.cores
-
-    def _estimate(self) -> None:
-        """Estimate runs, in seconds times the places that they take, and timings."""
-        self.estimates = Estimates(self.pipeline, self._device(), self._sharing())
-        cores = self.workflow.cores if self._device() == "cpu" and not self._on_cluster() else 1
-        self.core_seconds = {
-            key: self.estimates.core_seconds(key[0], self.pipeline.runs[key], cores)
-            for key in self.to_train
-        }
-        self.core_seconds_left = sum(self.core_seconds.values())
-        repeats = self.pipeline.config.timing_repeats
-        for rule, name in self.to_time:
-            study = self.pipeline.studies[name]
-            self.to_time[rule, name] = (
-                self.estimates.timing_seconds(study, repeats, self._cores())
-                if rule == TIMING
-                else self.estimates.norm_timing_seconds(study, repeats)
-            )
 
     def _show(self) -> None:
         if self.console.is_terminal:
@@ -366,44 +309,21 @@ class Display(logging.Handler):
             head += f"; {_count(waiting, 'run')} in the queue"
         return "; ".join([head, *shown, *filter(None, [_more(states)])])
 
-    def _waiting(self, states: list[tuple[str, str, dict[str, Any]]]) -> int:
+    def _waiting(self, states: list[State]) -> int:
         """Runs that were submitted to a cluster and have not begun to train."""
         submitted = sum(job.rule_name == "train" for job in list(self.jobs.values()))
-        return submitted - len(states) if self._on_cluster() else 0
+        return submitted - len(states) if self.time_left.places.on_cluster else 0
 
-    def _left(self, states: list[tuple[str, str, dict[str, Any]]]) -> str:
-        """Time until all is done: what runs in training and timings say, estimates for the rest.
+    def _left(self, states: list[State]) -> str:
+        """Time until all is done."""
+        said = {
+            (TIMING, job.wildcards["study"]): left
+            for job in list(self.jobs.values())
+            if (left := timing_left(job)) is not None
+        }
+        return duration(self.time_left.seconds(self.total - self.done, states, said))
 
-        Estimates are stretched by what those in training take compared with theirs.
-        """
-        in_training = {(study, run) for study, run, _ in states}
-        begun = sum(self.core_seconds.get(key, 0) for key in in_training)
-        seconds = max(self.core_seconds_left - begun, 0) / self._places()
-        if len(self.core_seconds) - len(in_training) <= self._places():  # all of them at once
-            waiting = self.core_seconds.keys() - in_training
-            seconds = max(map(self._seconds, waiting), default=0.0)
-        expected = taken = 0.0
-        for study, run, state in states:
-            if state["seconds_left"]:
-                expected += self._seconds((study, run))
-                taken += state["seconds_left"] / (1 - state["fraction"])
-        if expected:
-            self.pace = taken / expected
-        seconds *= self.pace
-        seconds += sum(state["seconds_left"] or 0 for *_, state in states) / max(len(states), 1)
-        return duration(seconds + self._left_of_others())
-
-    def _left_of_others(self) -> float:
-        """Seconds until timings, tables and figures are done, if no run is waited for."""
-        timing = dict(self.to_time)
-        for job in list(self.jobs.values()):
-            if (left := timing_left(job)) is not None:
-                timing[TIMING, job.wildcards["study"]] = left
-        others = self.total - self.done - len(self.to_train) - len(timing)
-        each = fmean(self.job_seconds) if self.job_seconds else JOB_SECONDS
-        return sum(timing.values()) + max(others, 0) * each / self._cores()
-
-    def _training(self) -> list[tuple[str, str, dict[str, Any]]]:
+    def _training(self) -> list[State]:
         states = []
         for job in list(self.jobs.values()):
             if job.rule_name == "train":

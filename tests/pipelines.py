@@ -1,0 +1,19 @@
+"""Pipelines of a large study, and as much of Snakemake as looks at one."""
+
+from types import SimpleNamespace
+
+from normres.config import read_config
+from normres.pipeline import Pipeline
+from project_copy import LARGE_GRID
+
+
+def pipeline(seeds, settings=None, **changes):
+    study = {**LARGE_GRID, "seeds": list(range(seeds)), **changes}
+    return Pipeline(read_config({"study": "many", "studies": {"many": study}, **(settings or {})}))
+
+
+def workflow(gpus=0, **settings):
+    """As much of Snakemake's as a display looks at."""
+    slots = {"gpu": SimpleNamespace(value=gpus)}
+    defaults = {"nodes": None, "cores": 8, "dryrun": False, "global_resources": slots}
+    return SimpleNamespace(**defaults | settings)

@@ -1,0 +1,167 @@
+"""How long a call of Snakemake still takes: from what is left to do, and how fast it goes."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from normres.config import Config
+from normres.estimates import JOB_SECONDS, Estimates
+from normres.grid import RECORD
+from normres.pipeline import RESULTS, Pipeline
+from normres.timed import TIMINGS
+
+# What a run has taken so far counts the more, the longer it trains, since its first steps are slow
+# and evaluations come at the end of epochs: as if it had trained so long before, as estimated.
+BELIEVED_SECONDS = 10.0
+
+Key = tuple[str, str]  # study and run
+State = tuple[str, str, Mapping[str, Any]]  # study, run, and what its progress file says
+
+
+class Places:
+    """How much a call of Snakemake does at a time; asked when Snakemake has settled it."""
+
+    def __init__(self, workflow, config: Config):
+        self.workflow, self.config = workflow, config
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether a scheduler runs the jobs: it counts jobs, where one machine counts cores."""
+        return self.workflow.nodes is not None
+
+    @property
+    def gpus(self) -> int:
+        """How many runs may have a GPU, or a part of one, at a time."""
+        if self.config.device == "cpu":
+            return 0
+        return self.workflow.global_resources.get("gpu").value or 0
+
+    @property
+    def device(self) -> str:
+        """What runs train on, as far as can be told without starting CUDA."""
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def runs(self) -> int:
+        """How many runs may train at a time; on this machine's CPU, its cores."""
+        most = self.workflow.nodes if self.on_cluster else self.workflow.cores
+        return max(1, min(most, self.gpus or most))
+
+    @property
+    def sharing(self) -> int:
+        """How many runs train on a GPU at a time; a cluster gives each its own."""
+        if not self.gpus or self.on_cluster:
+            return 1
+        return math.ceil(self.runs * self.config.runs_per_gpu / self.gpus)
+
+    @property
+    def cores(self) -> int:
+        """How many jobs that are no runs this machine does at a time."""
+        return (os.cpu_count() or 1) if self.on_cluster else self.workflow.cores
+
+    @property
+    def threads(self) -> int:
+        """The most places that a run takes."""
+        return self.workflow.cores if self.device == "cpu" and not self.on_cluster else 1
+
+
+class TimeLeft:
+    """The time until the runs `to_train`, the timings `to_time` and all other jobs are done.
+
+    `to_time` are rules and studies. What ends is told by `end_run`, `end_timing` and `end_job`, by
+    another thread than the one that asks for `seconds`, if need be.
+    """
+
+    def __init__(
+        self, workflow, pipeline: Pipeline, to_train: Iterable[Key], to_time: Iterable[Key]
+    ):
+        self.pipeline, self.places = pipeline, Places(workflow, pipeline.config)
+        self.estimates = Estimates(pipeline, self.places.device, self.places.sharing)
+        self.to_train = set(to_train)
+        self.to_time = {(rule, study): self._timing(rule, study) for rule, study in to_time}
+        self.job_seconds: list[float] = []  # what other jobs have taken
+        self.ended: list[Key] = []  # runs that nothing was learnt from yet
+        self.believed = BELIEVED_SECONDS  # what the estimates of all runs rest on
+        self._estimate()
+
+    def _timing(self, rule: str, name: str) -> float:
+        study, repeats = self.pipeline.studies[name], self.pipeline.config.timing_repeats
+        if rule == TIMINGS[0]:
+            return self.estimates.timing_seconds(study, repeats, self.places.cores)
+        return self.estimates.norm_timing_seconds(study, repeats)
+
+    def _estimate(self) -> None:
+        """Estimate seconds and places of each run; a few kinds, where there are thousands."""
+        most = self.places.threads
+        self.kinds = {
+            key: (
+                self.estimates.seconds(key[0], run := self.pipeline.runs[key]),
+                min(run.specification["cpu_threads"], most),
+            )
+            for key in list(self.to_train)
+        }
+        self.count = Counter(self.kinds.values())
+
+    def end_run(self, key: Key) -> None:
+        """A run has ended; what it took tells about those that are left."""
+        self.to_train.discard(key)
+        self.ended.append(key)
+
+    def end_timing(self, rule: str, study: str) -> None:
+        """A timing has ended."""
+        self.to_time.pop((rule, study), None)
+
+    def end_job(self, seconds: float) -> None:
+        """A job that is neither has ended, after `seconds`."""
+        self.job_seconds.append(seconds)
+
+    def seconds(
+        self, jobs: int, states: Iterable[State] = (), timings: Mapping[Key, float] | None = None
+    ) -> float:
+        """Seconds until `jobs`, all those that are left, are done.
+
+        `states` are those of the runs in training, `timings` what timings say of themselves.
+        """
+        if self.ended:
+            while self.ended:
+                key = self.ended.pop()
+                self.estimates.learn(record_of(*key))
+                self.believed += self.estimates.seconds(key[0], self.pipeline.runs[key])
+            self._estimate()
+        to_time = self.to_time | (timings or {})
+        others = max(jobs - len(self.to_train) - len(to_time), 0)
+        each = fmean(self.job_seconds) if self.job_seconds else JOB_SECONDS
+        return self._runs(states) + sum(to_time.values()) + others * each / self.places.cores
+
+    def _runs(self, states: Iterable[State]) -> float:
+        """Seconds until all runs have ended.
+
+        Those that wait are stretched by what those in training take compared with estimates; the
+        less, the more runs have ended, which the estimates follow.
+        """
+        waiting, left = self.count.copy(), []
+        expected = taken = self.believed
+        for study, run, state in states:
+            if (kind := self.kinds.get((study, run))) is None:
+                continue
+            waiting[kind] -= 1
+            done = kind[0] * state["fraction"]
+            took = done
+            if state["seconds_left"]:
+                took = state["seconds_left"] / (1 - state["fraction"]) * state["fraction"]
+            expected, taken = expected + done, taken + took
+            pace = (BELIEVED_SECONDS + took) / (BELIEVED_SECONDS + done)
+            left.append((pace * (kind[0] - done), kind[1], 1))
+        pace = taken / expected
+        left += [(pace * each, places, n) for (each, places), n in waiting.items() if n > 0]
+        longest = max((seconds for seconds, *_ in left), default=0.0)
+        return max(longest, sum(math.prod(parts) for parts in left) / self.places.runs)
+
+
+def record_of(study: str, run: str) -> Path:
+    """Where a run of a study says what it took."""
+    return RESULTS / study / "runs" / run / RECORD
