@@ -53,9 +53,9 @@ def main(argv: list[str] | None = None) -> int:
         # On a GPU getting ready takes long and little memory, so all do it side by side.
         for group in batched(cells, 1 if device == "cpu" else TOGETHER):
             rows += compare(group, data, device, arguments)
-    measured_on = device_slug(rows[0]) + ("-mps" if rows[0]["mps"] else "")
-    name = f"concurrent_runs-{measured_on}-torch{rows[0]['torch']}.csv"
-    write_rows(rows, COLUMNS, arguments.out / name)
+            measured_on = device_slug(rows[0]) + ("-mps" if rows[0]["mps"] else "")
+            name = f"concurrent_runs-{measured_on}-torch{rows[0]['torch']}.csv"
+            write_rows(rows, COLUMNS, arguments.out / name)  # what is there is kept
     print(f"wrote {arguments.out / name}")
     return 0
 

@@ -52,7 +52,8 @@ TOGETHER = 3  # networks that get ready side by side, on a GPU; nine took more t
 CALLS_A_GRAPH = 10  # of a layer on CUDA, so that starting the graph is nothing to them
 HUGE_PAGES = "glibc.malloc.hugetlb=1"  # as the pipeline sets them for its jobs
 COLUMNS = (
-    "model", "norm", "precision", "batch_size", "threads", "repeats",
+    "model", "norm", "precision", "batch_size", "threads",
+    "plain_threads", "plain_workers", "repeats",
     "images_per_second", "low", "high",
     "plain_images_per_second", "plain_low", "plain_high",
     "ratio", "ratio_low", "ratio_high",
@@ -72,14 +73,17 @@ def main(argv: list[str] | None = None) -> int:
             for cell in cells:
                 compare_choices(cell, data, device, arguments)
             return 0
-        rows = []
+        rows: list[dict[str, Any]] = []
         # On a GPU getting ready takes long and little memory: all at once, but one computes.
         for group in batched(cells, 1 if device == "cpu" else TOGETHER):
             for row in measure(group, data, device, arguments):
                 rows.append(row)
                 print_row(row, header=len(rows) == 1)
+            for precision in {row["precision"] for row in rows}:  # what is there is kept
+                of_precision = [row for row in rows if row["precision"] == precision]
+                write_rows(of_precision, COLUMNS, csv_file(of_precision[0], arguments.out))
     for precision in arguments.precisions:
-        write_csv([row for row in rows if row["precision"] == precision], arguments.out)
+        say_mean([row for row in rows if row["precision"] == precision], arguments.out)
     return 0
 
 
@@ -151,8 +155,7 @@ def work(connection: Connection, kind: str, cell: tuple, data: Path, device: str
     else:
         computation = choose_computation(specification, device)
         if kind == "free":
-            torch.use_deterministic_algorithms(False)
-            torch.backends.cudnn.benchmark = True
+            free_kernels()
         loop = OurLoop(specification, images, computation)
         facts = describe(computation)
     loop.train(3)
@@ -164,6 +167,12 @@ def work(connection: Connection, kind: str, cell: tuple, data: Path, device: str
             rate = timed(loop, 3 if device == "cpu" else 20)
             steps = max(2, round(options.seconds * rate / BATCH))
         connection.send(timed(loop, steps))
+
+
+def free_kernels() -> None:
+    """Let CUDA take any kernels, tried at first use, from here on in this process."""
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = True
 
 
 class Worker:
@@ -231,7 +240,8 @@ def make_row(
     ours, plain, *free = zip(*turns, strict=True)
     precision, model, norm = cell
     row = {"model": model, "norm": norm, "precision": precision, "batch_size": BATCH}
-    row |= {"threads": options.threads, "repeats": options.repeats}
+    row |= {"threads": facts["cpu_threads"], "plain_threads": options.threads}
+    row |= {"plain_workers": options.workers, "repeats": options.repeats}
     row |= spread("images_per_second", "", ours)
     row |= spread("plain_images_per_second", "plain_", plain)
     row |= spread("ratio", "ratio_", ratios(ours, plain))
@@ -267,6 +277,7 @@ def bound(
     specification = specify(cell, threads, device)
     computation = choose_computation(specification, device)
     network = TrainingRun(specification, open_images(data), computation).network
+    free_kernels()  # a bound is one for all of them
     inputs: dict[nn.Module, torch.Size] = {}
     hooks = [
         module.register_forward_hook(lambda m, given, _: inputs.update({m: given[0].shape}))
@@ -402,15 +413,16 @@ def print_row(row: dict[str, Any], header: bool) -> None:
     )
 
 
-def write_csv(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Write the rows of one precision; say their geometric mean ratio."""
-    first = rows[0]
-    device = device_slug(first)
-    name = f"training_speed-{device}-{first['threads']}threads-{first['precision']}"
-    path = folder / f"{name}-torch{first['torch']}.csv"
-    write_rows(rows, COLUMNS, path)
-    ratio = statistics.geometric_mean(row["ratio"] for row in rows)
-    print(f"{first['precision']}: geometric mean of the ratios {ratio:.2f}; wrote {path}")
+def csv_file(row: dict[str, Any], folder: Path) -> Path:
+    """Where the rows of a row's precision are written to."""
+    name = f"training_speed-{device_slug(row)}-{row['threads']}threads-{row['precision']}"
+    return folder / f"{name}-torch{row['torch']}.csv"
+
+
+def say_mean(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Say the geometric mean ratio of the rows of one precision, and where they are."""
+    ratio, path = statistics.geometric_mean(row["ratio"] for row in rows), csv_file(rows[0], folder)
+    print(f"{rows[0]['precision']}: geometric mean of the ratios {ratio:.2f}; wrote {path}")
 
 
 if __name__ == "__main__":

@@ -276,6 +276,7 @@ def write_timing(folder: Path, plan: dict[str, Any]) -> None:
                 {"step": step * noise, "last_step": step / 2 * noise}
                 | {"latency_1": 0.002 * noise, "latency_128": 0.1 * noise}
                 | ({"step_joules": 40 * step * noise} if plan["energy"] == METERED else {})
+                | {"energy_source": plan["energy"]}
                 for noise in rng.lognormal(0, 0.02, 10)
             ]
             if reason:

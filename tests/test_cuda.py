@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from conftest import small_run, stop_at
-from normres.devices import choose_computation
+from normres.devices import choose_computation, choose_device
 from normres.measurement import Measurement
 from normres.norm_timing import FORWARD, TRAINING, Case, CaseTimer, measure_cases
 from normres.training import TrainingRun
@@ -52,6 +52,44 @@ def test_graphs_give_the_bytes_of_single_kernels(digits, model, norm, precision)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "model, norm, options",
+    [
+        ("resnet", "batch", {"statistics_images": 8}),
+        ("plainnet", "layer", {}),
+        ("resnet", "instance", {}),
+        ("convnet", "none", {"optimizer": "sgd", "momentum": 0.9}),
+        ("convnet", "batch", {"optimizer": "adamw", "weight_decay": 0.01}),
+    ],
+)
+def test_graphs_give_these_bytes_with_other_options_too(digits, model, norm, options, compiled):
+    specification = small_run(model, norm, precision="bfloat16", compile=compiled, **options)
+    run = train(specification, digits)
+    assert run.computation.compiled == compiled
+    assert_same(run, train(specification, digits, graphed=False))
+
+
+@pytest.mark.parametrize("start", ["cpu", "cuda"])
+def test_a_run_goes_on_on_another_device(digits, start):
+    """Not to the same bytes, but to about the same loss."""
+    specification = small_run("resnet", "batch", compile=False)
+    stopped = TrainingRun(specification, digits, choose_computation(specification, start))
+    stop_at(stopped, images=32)
+    other = "cuda" if start == "cpu" else "cpu"
+    again = TrainingRun(specification, digits, choose_computation(specification, other))
+    again.load_state_dict(copy.deepcopy(stopped.state_dict()))
+    list(again.train())
+    expected = train(specification, digits, "cpu").history
+    assert len(again.history) == len(expected)
+    assert again.history[1]["train_loss"] == pytest.approx(expected[1]["train_loss"], rel=0.05)
+
+
+def test_the_device_is_chosen_and_its_kernels_are_there():
+    assert choose_device("auto", None) == choose_device("cuda", 1) == "cuda"
+    assert choose_device("auto", 0) == "cpu"
+
+
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("model, norm", NETWORKS)
 def test_losses_are_those_of_the_cpu(digits, model, norm, precision, compiled):
@@ -90,6 +128,22 @@ def test_peak_memory_grows_by_what_more_images_keep(digits_folder):
         peaks.append(measured.peak_bytes)
     kept = 4 * (32 * 30**2 + 64 * 14**2 + 128 * 12**2)  # bytes an image
     assert peaks[1] - peaks[0] > (512 - 32) * kept
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_energy_is_that_of_steps_back_to_back(digits_folder, compiled):
+    """The GPU's idle power at least, its limit at most, and about the same each time."""
+    specification = small_run("resnet", batch_size=128, train_images=0, compile=compiled)
+    measured = Measurement(specification, str(digits_folder), "cuda", None)
+    measured.warm_up()
+    facts = measured.prepare()
+    if measured.meter is None:
+        pytest.skip(facts["energy_source"])
+    repeats = [measured.repeat() for _ in range(4)]
+    watts = [repeat["step_joules"] / repeat["step"] for repeat in repeats]
+    assert all(30 < power < 1500 for power in watts)
+    assert max(watts) < 1.3 * min(watts)
+    assert {repeat["energy_source"] for repeat in repeats} == {measured.meter.source}
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "layer", "instance"])

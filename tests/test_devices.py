@@ -12,7 +12,9 @@ from normres.devices import (
     choose_computation,
     choose_device,
     memory_format,
+    say_uncompiled,
     share_compiled_code,
+    short_of_memory,
     wants_compilation,
 )
 from normres.environment import EXACT, describe
@@ -41,6 +43,41 @@ def test_a_gpu_that_is_older_than_all_kernels_is_refused_in_a_line(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_arch_list", lambda kernels=kernels: kernels)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
         assert choose_device("auto", 1) == "cuda"
+
+
+def test_a_gpu_that_does_not_start_is_a_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def busy():
+        raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nmore. X")
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", busy)
+    with pytest.raises(
+        DeviceError, match=r"torch cannot use the GPU on .*\): CUDA error: .* more$"
+    ):
+        choose_device("auto", 1)
+
+
+def test_memory_that_runs_out_within_a_capture_is_no_other_error():
+    def capture():
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    with pytest.raises(MemoryError, match=r"^CUDA out of memory; buy"), short_of_memory("buy more"):
+        capture()
+    with pytest.raises(RuntimeError, match="something else"), short_of_memory("buy more"):
+        raise RuntimeError("something else")
+
+
+def test_what_should_be_compiled_and_is_not_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("normres.devices.can_compile", lambda device: False)
+    for wanted in (True, False):
+        specification = small_run(compile=wanted)
+        say_uncompiled(specification, choose_computation(specification, "cpu"))
+        said = capsys.readouterr().out
+        assert said.startswith("not compiled: torch.compile needs") == wanted
 
 
 def test_where_code_cannot_be_loaded_nothing_is_compiled(tmp_path, monkeypatch):

@@ -162,11 +162,16 @@ def test_a_measurement_gives_joules_a_step(digits_folder, monkeypatch):
     assert made.repeat()["step_joules"] == 1.0
     monkeypatch.setattr(measurement, "STILL_SECONDS", 0.1)
     made.meter.joules = lambda: 7.0  # a counter that stands still
-    assert made.repeat()["step_joules"] is None
-    assert made.meter is None and made.repeat()["step_joules"] is None  # it is not asked again
-    made.meter = Meter([])
+    stood = made.repeat()
+    assert stood["step_joules"] is None
+    assert stood["energy_source"] == "not measured: the counter of energy stands still"
+    made.meter.joules = itertools.count().__next__
+    again = made.repeat()  # that it stood still once says nothing about the next time
+    assert again["step_joules"] == 1.0 and again["energy_source"] == made.meter.source
+    made.meter.joules = lambda: 7.0
     made.first_seconds = dict.fromkeys(made.sizes, 1e-9)
-    assert made.prepare()["energy_source"] == "not measured: the counter of energy stands still"
+    assert made.prepare()["energy_source"] == stood["energy_source"]
+    assert made.meter is None and made.repeat()["energy_source"] == stood["energy_source"]
 
 
 @pytest.mark.parametrize("source", [synthetic.METERED, synthetic.UNMETERED])

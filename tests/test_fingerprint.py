@@ -86,7 +86,10 @@ def test_what_trains_and_measures_concerns_all_runs(scripts, module):
 
 @pytest.mark.parametrize(
     "module",
-    ["progress", "files", "errors", "config", "store", "environment", "figures", "datasets"],
+    [
+        *("progress", "files", "errors", "config", "store", "environment", "figures", "datasets"),
+        *("options", "leases"),
+    ],
 )
 def test_what_cannot_change_a_number_concerns_no_run(scripts, module):
     before = runs()

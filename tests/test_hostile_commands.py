@@ -79,6 +79,16 @@ def test_out_of_memory_says_what_to_try(digits_folder, tmp_path, monkeypatch, ca
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: CUDA out of memory; try a batch_size below 16")
     with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "train", overflow)
+        options = ["--batch_size", 1, "--train_images", 20]
+        assert command(digits_folder, tmp_path / "run", *store, *options) == 1
+    assert "try a smaller image_size" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr("normres.evaluation.cross_entropy", overflow)
+        assert command(digits_folder, tmp_path / "run", *store) == 1
+    evaluated = capsys.readouterr().err
+    assert "CUDA out of memory; for 1024 images to evaluate; try a smaller" in evaluated
+    with monkeypatch.context() as patch:
         patch.setattr(TrainingRun, "__init__", overflow)  # it moves the images to the GPU
         assert command(digits_folder, tmp_path / "run", *store, *shared) == 1
     (placed,) = capsys.readouterr().err.splitlines()

@@ -14,7 +14,7 @@ from snakemake.resources import Resources
 from conftest import PROJECT
 from normres import leases
 from normres.config import read_config
-from normres.leases import lease_folder, lease_gpu, visible_gpus
+from normres.leases import gpu_trouble, lease_folder, lease_gpu, visible_gpus
 from normres.pipeline import ALL_CORES, Pipeline
 
 # Takes a slot, notes begin and end of holding it, and may wait to be killed in between.
@@ -146,6 +146,16 @@ def test_a_whole_gpu_waits_for_runs_that_were_started_with_more_slots(holder):
     assert {until_not(timing, "waits") for timing in timings} == {"0"}
 
 
+def test_no_run_joins_on_a_gpu_that_is_taken_as_a_whole(holder):
+    """Not even one of a call with more slots than the timing's has."""
+    timing = holder("0", runs_per_gpu=1, WHOLE="1")
+    assert said(timing) == "0"
+    run = holder("0", runs_per_gpu=4)
+    assert said(run) == "waits"
+    timing.kill()
+    assert until_not(run, "waits") == "0"
+
+
 def test_a_whole_gpu_is_had_as_its_runs_end(holder):
     """Two want a whole GPU while runs hold slots of both: each keeps to one, and has it in time."""
     runs = []
@@ -223,8 +233,11 @@ def test_visible_gpus(monkeypatch, tmp_path):
     tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
     tool.chmod(0o755)
     assert visible_gpus() == ["0", "1"]
-    tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
-    assert visible_gpus() == []
+    assert gpu_trouble() is None
+    tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\necho 'more'\nexit 9\n")
+    assert visible_gpus() == [] and gpu_trouble() == "NVIDIA-SMI has failed"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpu_trouble() is None  # none is wanted
 
 
 def test_without_a_gpu_nothing_happens(monkeypatch):

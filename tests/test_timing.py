@@ -169,7 +169,7 @@ def test_a_measurement_calls_steps_and_predictions_of_its_sizes(digits_folder, m
     made.calls = {"step": 3, "last_step": 2, "latency_1": 2, "latency_128": 1}
     made.meter = None  # of the energy: it would take steps of its own
     seconds = made.repeat()
-    assert seconds.pop("step_joules") is None
+    assert seconds.pop("step_joules") is None and seconds.pop("energy_source")
     assert set(seconds) == set(made.calls) and all(value > 0 for value in seconds.values())
     assert called == [
         *[("step", 16, True, True)] * 3,
@@ -222,14 +222,15 @@ def test_an_epoch_is_its_full_batches_and_the_last_one():
         "train_images": 58,
         "batch_sizes": {"step": 16, "last_step": 10},
         "peak_memory_bytes": None,
-        "energy_source": "RAPL",
     }
-    repeats = [{"step": 2.0, "last_step": 1.5, "latency_1": 0.1, "step_joules": 32.0}]
+    repeats = [{"step": 2.0, "last_step": 1.5, "latency_1": 0.1}]
+    repeats[0] |= {"step_joules": 32.0, "energy_source": "RAPL"}
     entry = {"model": "resnet", "norm": "none", "axes": {}, "specification": small("resnet")}
     (row,) = timing_rows({"depth": [1, 3]}, [entry], [{"facts": facts, "repeats": repeats}])
     assert row["epoch_seconds"] == 3 * 2 + 1.5
     assert row["images_per_second"] == 58 / 7.5
     assert (row["step_joules"], row["epoch_joules"]) == (32.0, 58 * 2.0)
+    assert row["energy_source"] == "RAPL"
     assert row["latency_1_seconds"] == 0.1 and row["latency_128_seconds"] is None
     assert (row["batch_size"], row["depth"], row["repeat"]) == (16, None, 1)
 

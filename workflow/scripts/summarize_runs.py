@@ -212,13 +212,20 @@ def with_times(table: pd.DataFrame, timing: pd.DataFrame, study: Mapping[str, An
         untimed_reason=("reason", "first"),
         timing_device=("device_name", "first"),
         peak_memory_bytes=("peak_memory_bytes", "max"),
-        energy_source=("energy_source", "first"),
+        energy_source=("energy_source", energy_source),
     )
     for column, name in TIMES.items():
         estimates = median_estimates(timing, on, column)
         for statistic in ("median", "low", "high"):
             times[f"{name}_{statistic}"] = estimates[statistic]
     return table.merge(times.reset_index(), on=on, how="left", validate="many_to_one")
+
+
+def energy_source(repeats: pd.Series) -> str | None:
+    """What the energy of some repeats is of, or why there is none: one of them may lack it."""
+    told = repeats.dropna()
+    measured = told[~told.str.startswith("not measured")]
+    return next(iter([*measured, *told]), None)
 
 
 def people_table(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:

@@ -6,27 +6,26 @@ Apart from train.py, since it imports torch, which a run that is only linked doe
 import argparse
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from normres import catalog
 from normres.devices import (
     Computation,
     choose_computation,
     choose_device,
-    wants_compilation,
+    say_uncompiled,
+    short_of_memory,
 )
 from normres.environment import EXACT, describe
 from normres.images import Images
 from normres.interruption import Interrupted, StopRequest, waiting
 from normres.leases import lease_gpu
-from normres.options import check_last_batch, may_use_gpu
+from normres.options import check_last_batch
 from normres.outputs import write_outputs
+from normres.promises import may_use_gpu
 from normres.run_progress import ProgressFile
 from normres.store import StoredRun
 from normres.training import TrainingRun
@@ -60,21 +59,14 @@ def train_into(
     started = datetime.now(UTC)
     fewer = f", or runs_per_gpu below {runs}" if runs > 1 else ""
     run, computation = begin(specification, images, arguments, stop, fewer)
-    with short_of_memory(f"try a batch_size below {specification['batch_size']}{fewer}"):
+    size = specification["batch_size"]
+    smaller = f"a batch_size below {size}" if size > 1 else "a smaller image_size"
+    with short_of_memory(f"try {smaller}{fewer}"):
         environments = resume(run, stored, computation)
         if run.epoch < specification["epochs"]:
             environments.append(describe(computation))
         train_epochs(run, stored, environments, arguments, stop)
         write_outputs(folder, plan, run, environments, started)
-
-
-@contextmanager
-def short_of_memory(advice: str) -> Iterator[None]:
-    """Raise a MemoryError of one line, with the advice, where a GPU has too little memory."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(f"{str(error).partition('. ')[0]}; {advice}") from None
 
 
 def load_code(specification: Mapping[str, Any]) -> None:
@@ -96,11 +88,7 @@ def begin(
         lease_gpu(arguments.runs_per_gpu, waiting("every GPU has its runs", stop))
     device = choose_device(arguments.device, arguments.gpus)
     computation = choose_computation(specification, device)
-    if wants_compilation(specification, device, computation.precision) and not computation.compiled:
-        print(
-            "not compiled: torch.compile needs a C++ compiler (on CUDA: a C compiler and Triton), "
-            "Python's headers, and a folder for its code that is not mounted noexec"
-        )
+    say_uncompiled(specification, computation)
     size = len(images.images) * math.prod(images.shape) / 1e9
     advice = f"try a smaller image_size, fewer train_images and test_images{fewer}"
     with short_of_memory(f"the images take up to {size:.1f} GB: {advice}"):

@@ -6,7 +6,8 @@ import re
 import shutil
 import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch.utils._triton import has_triton
 
 from normres.errors import DeviceError, InputError
-from normres.options import may_use_gpu
+from normres.promises import may_use_gpu
 
 # How a network is computed follows from its norm and the device, by measurement (the table is in
 # docs/performance.md; benchmarks/training_speed.py --choices makes it again). On a CPU,
@@ -72,11 +73,15 @@ def choose_device(wanted: str, promised: int | None) -> str:
     """
     if not may_use_gpu(wanted, promised):
         return "cpu"
-    if torch.cuda.is_available():
-        check_capability()
-        return "cuda"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
     where = f"on {platform.node()} (CUDA_VISIBLE_DEVICES: {visible or 'empty'})"
+    if torch.cuda.is_available():
+        try:
+            check_capability()  # the first that starts CUDA
+        except RuntimeError as error:  # another process has it, or it is broken
+            reason = " ".join(str(error).split()).partition(". ")[0]
+            raise DeviceError(f"torch cannot use the GPU {where}: {reason}") from None
+        return "cuda"
     if promised:
         raise DeviceError(
             f"a GPU was promised, but torch sees none {where}; "
@@ -103,7 +108,8 @@ def check_capability() -> None:
 def choose_computation(specification: Mapping[str, Any], device: str) -> Computation:
     """Resolve the specification's precision and layout on `device`, "cpu" or "cuda".
 
-    Sets the number of threads and switches TF32 off, for the whole process.
+    Sets the number of threads and switches TF32 off, for the whole process; on CUDA it takes
+    deterministic kernels from then on, without a trial of cuDNN's.
     """
     torch.set_num_threads(specification["cpu_threads"])
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -140,6 +146,31 @@ def wants_compilation(specification: Mapping[str, Any], device: str, precision: 
         return True
     cell = (specification["model"], specification["norm"])
     return precision == "bfloat16" and has_amx() and cell in COMPILED_WITH_AMX
+
+
+def say_uncompiled(specification: Mapping[str, Any], computation: Computation) -> None:
+    """Print what was missing, where the network should be compiled and is not."""
+    wanted = wants_compilation(specification, computation.device.type, computation.precision)
+    if wanted and not computation.compiled:
+        print(
+            "not compiled: torch.compile needs a C++ compiler (on CUDA: a C compiler and Triton), "
+            "Python's headers, and a folder for its code that is not mounted noexec"
+        )
+
+
+@contextmanager
+def short_of_memory(advice: str) -> Iterator[None]:
+    """Raise a MemoryError of one line, with the advice, where a GPU has too little memory."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        # Within a graph's capture what is raised last is that the capture has failed.
+        while cause is not None and not isinstance(cause, torch.OutOfMemoryError):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise MemoryError(f"{str(cause).partition('. ')[0]}; {advice}") from None
 
 
 def has_amx() -> bool:

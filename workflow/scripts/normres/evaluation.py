@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from normres.batches import ImageSet
-from normres.devices import Computation
+from normres.devices import Computation, short_of_memory
 from normres.seeding import derive
 
 TEST_BATCH = 1024  # the exercise's, for images of 32 x 32 pixels
@@ -34,19 +34,21 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate `network` in evaluation mode, never compiled: its batches are few and large.
 
-    `after_batch` is called after each batch; it may raise to stop.
+    `after_batch` is called after each batch; it may raise to stop. Raises MemoryError where a GPU
+    has too little memory.
     """
     network.eval()
     loss = torch.zeros((), dtype=torch.float64, device=computation.device)
     correct = torch.zeros((), dtype=torch.int64, device=computation.device)
-    logits = []
-    for batch, labels in images.in_order(batch_size(images)):
-        with computation.autocast():
-            output = network(batch).float()
-        loss += cross_entropy(output, labels, reduction="sum")
-        correct += (output.argmax(1) == labels).sum()
-        logits.append(output)
-        after_batch()
+    logits, size = [], batch_size(images)
+    with short_of_memory(f"for {size} images to evaluate; try a smaller image_size"):
+        for batch, labels in images.in_order(size):
+            with computation.autocast():
+                output = network(batch).float()
+            loss += cross_entropy(output, labels, reduction="sum")
+            correct += (output.argmax(1) == labels).sum()
+            logits.append(output)
+            after_batch()
     hits = int(correct)
     return Evaluation(
         loss=float(loss) / len(images),

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from normres.locks import try_lock
-from normres.options import may_use_gpu
+from normres.promises import may_use_gpu
 
 WAIT_SECONDS = 0.2  # between two looks whether a slot is free
 
@@ -30,12 +30,27 @@ def visible_gpus() -> list[str]:
     if named is not None:
         names = [name.strip() for name in named.split(",")]
         return [name for name in names if name not in ("", "-1", "NoDevFiles")]
+    listed = list_gpus()
+    return listed.stdout.split() if listed and listed.returncode == 0 else []
+
+
+def list_gpus() -> subprocess.CompletedProcess | None:
+    """What nvidia-smi says of this machine's GPUs; None where there is no such command."""
     if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(
-        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True
-    )
-    return listed.stdout.split() if listed.returncode == 0 else []
+        return None
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def gpu_trouble() -> str | None:
+    """Why nvidia-smi lists no GPU, in its own words, where it is there and fails."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return None
+    listed = list_gpus()
+    if listed is None or listed.returncode == 0:
+        return None
+    said = (listed.stdout + listed.stderr).split("\n")[0].strip()
+    return said or f"exit code {listed.returncode}"
 
 
 def mps_is_running() -> bool:
@@ -119,14 +134,22 @@ def lease_folder() -> Path:
 def _take_slot(
     folder: Path, gpus: list[str], runs_per_gpu: int, while_waiting: Callable[[], None]
 ) -> tuple[str, list[FileLock]]:
-    """Take a slot, a GPU's second one only when every GPU's first is taken."""
+    """Take a slot, a GPU's second one only when every GPU's first is taken.
+
+    None of a GPU that is wanted as a whole, though a slot may be free there.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         for slot in range(runs_per_gpu):
             for gpu in gpus:
                 lock = try_lock(_lock_file(folder, gpu, f"slot-{slot}"))
-                if lock is not None:
+                if lock is None:
+                    continue
+                whole = try_lock(_lock_file(folder, gpu, "all"))
+                if whole is not None:
+                    whole.release()
                     return gpu, [lock]
+                lock.release()
         while_waiting()
         time.sleep(WAIT_SECONDS)
 
@@ -138,21 +161,23 @@ def _take_gpu(
 
     What is taken there is kept while its other runs end. That makes nobody wait for ever: runs wait
     with no slot in hand, and of those who want a whole GPU only one has its lock `all`. Slots of
-    runs that were started with a larger `runs_per_gpu` are waited for as well.
+    runs that were started with a larger `runs_per_gpu` are waited for as well: they are looked for
+    once `all` is taken, from when on there are no new ones.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken: dict[str, dict[str, FileLock]] = {gpu: {} for gpu in gpus}
     while True:
-        slots = {f"slot-{slot}" for slot in range(runs_per_gpu)}
-        slots |= {path.name[path.name.rindex("slot-") :] for path in folder.glob("gpu-*-slot-*")}
-        names = ["all", *sorted(slots)]
+        names = {"all"}
         for gpu, locks in taken.items():
-            for name in names:
-                lock = locks.get(name) or try_lock(_lock_file(folder, gpu, name))
-                if lock is not None:
+            whole = locks.get("all") or try_lock(_lock_file(folder, gpu, "all"))
+            if whole is None:
+                continue
+            locks["all"] = whole
+            names |= {f"slot-{slot}" for slot in range(runs_per_gpu)}
+            names |= {path.name[path.name.rindex("slot-") :] for path in folder.glob("*-slot-*")}
+            for name in sorted(names - locks.keys()):
+                if (lock := try_lock(_lock_file(folder, gpu, name))) is not None:
                     locks[name] = lock
-                elif name == "all":
-                    break
         chosen = max(taken, key=lambda gpu: len(taken[gpu]))
         if taken[chosen]:
             for lock in (lock for gpu in taken if gpu != chosen for lock in taken[gpu].values()):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from normres.devices import choose_computation, choose_device
+from normres.devices import choose_computation, choose_device, say_uncompiled
 from normres.energy import find_meter
 from normres.environment import describe
 from normres.images import open_images
@@ -26,6 +26,7 @@ LEAST_LATENCY_SECONDS = 0.02
 # Between two looks at an energy counter, where steps are shorter; without any change of it until it
 # counts as standing still.
 LOOK_SECONDS, STILL_SECONDS = 0.005, 2.0
+STANDS_STILL = "not measured: the counter of energy stands still"
 
 
 class Measurement:
@@ -39,6 +40,7 @@ class Measurement:
         images = open_images(data)
         self.computation = choose_computation(specification, choose_device(device, gpus))
         self.memory_before = resident_bytes("VmRSS")
+        say_uncompiled(specification, self.computation)
         self.run = TrainingRun(specification, images, self.computation)
         n = self.train_images = len(self.run.sets["train"])
         check_last_batch(n, specification)
@@ -121,8 +123,8 @@ class Measurement:
                 self.calls[name] = 1
             else:
                 self.calls[name] = math.ceil(least / self._seconds(name, 1))
-        if self.meter is not None:  # uncounted: it may stand still
-            self._joules(self._seconds(STEP, 1))
+        if self.meter is not None and self._joules(self._seconds(STEP, 1)) is None:
+            self.meter, self.energy_source = None, STANDS_STILL
         return {
             "energy_source": self.energy_source,
             "environment": describe(self.computation),
@@ -178,9 +180,6 @@ class Measurement:
             elif now - first[1] >= self.meter.least_seconds:
                 mean = (joules - first[0]) / (steps - first[2])
         done()  # another process has the device next
-        if mean is None:
-            self.meter = None
-            self.energy_source = "not measured: the counter of energy stands still"
         return mean
 
     def _launch_steps(self, positions: Sequence[torch.Tensor]) -> Callable[[], None]:
@@ -193,15 +192,18 @@ class Measurement:
         event.record()
         return event.synchronize
 
-    def repeat(self) -> dict[str, float | None]:
-        """Seconds of each kind of call, once more, and joules of a training step."""
+    def repeat(self) -> dict[str, float | str | None]:
+        """Seconds of each kind of call, once more, and joules of a training step, of what."""
         if self.computation.device.type == "cuda":
             # Uncounted: another process had the device. On a CPU it makes no difference: steps of
             # 22, 119 and 240 ms took within 2.5 % of the next ones when the caches were overwritten
             # before (median of 12; one thread of an AMD EPYC, torch 2.14.1).
             self._seconds(STEP, self.calls[STEP])
         seconds = {name: self._seconds(name, calls) for name, calls in self.calls.items()}
-        return seconds | {"step_joules": self._joules(seconds[STEP])}
+        joules = self._joules(seconds[STEP])
+        stood = self.meter is not None and joules is None
+        source = STANDS_STILL if stood else self.energy_source
+        return seconds | {"step_joules": joules, "energy_source": source}
 
 
 def gpu_uuid(device: torch.device) -> str | None:

@@ -128,11 +128,12 @@ def measure_cases(
         try:
             timer = CaseTimer(case, computation, dtype)
             timer.prepare(pool)
+            cells["kept_bytes"] = timer.kept_bytes()
         except (ValueError, RuntimeError) as error:  # instance norm of one pixel; no memory
             reason = " ".join(str(error).split()).partition(". ")[0]
             rows.append({**cells, "reason": reason, "again": not isinstance(error, ValueError)})
         else:
-            timers[case] = timer, {**cells, "kept_bytes": timer.kept_bytes()}
+            timers[case] = timer, cells
     for number in range(1, repeats + 1):
         for timer, cells in order.sample(list(timers.values()), len(timers)):
             rows.append({**cells, "repeat": number, **timer.repeat()})

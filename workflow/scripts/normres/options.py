@@ -45,11 +45,6 @@ OPTIMIZER_OPTIONS = {
 SEED_OPTIONS = ("initialization_seed", "order_seed")
 
 
-def may_use_gpu(device: str, promised: int | None) -> bool:
-    """Whether devices.choose_device may answer "cuda"."""
-    return device == "cuda" or (device == "auto" and promised != 0)
-
-
 @cache
 def schema() -> dict[str, Any]:
     """The JSON schema of config.yaml."""

@@ -26,7 +26,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from normres import endings
 from normres.config import unasked_studies
 from normres.failures import said_at_last
-from normres.leases import mps_is_running
+from normres.leases import gpu_trouble, mps_is_running
 from normres.pipeline import RESULTS, Pipeline
 from normres.time_left import Key, State, TimeLeft
 from normres.timed import TIMINGS
@@ -250,6 +250,8 @@ class Display(logging.Handler):
                 where += " that take turns on a GPU, since NVIDIA's MPS does not run"
         else:
             where = f"on {_count(places.runs, 'core')}"
+            if self.pipeline.config.device != "cpu" and (trouble := gpu_trouble()):
+                where += f", since nvidia-smi lists no GPU: {trouble}"
         return (
             f"{_count(len(self.to_train), 'run')} to train, {other}: "
             f"about {left} {where} ({self.time_left.estimates.source})"

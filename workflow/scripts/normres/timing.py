@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import random
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from normres.errors import DeviceError, InputError
-from normres.options import may_use_gpu
+from normres.promises import may_use_gpu
 
 MOST_ALIVE = 12  # processes at a time, for the sake of memory; more are timed group by group
 END_SECONDS = 2  # for a process to end by itself, so that a compiler's helpers end with it
@@ -61,7 +62,7 @@ class Turns:
         self.process.start()
         others.close()
         self.facts: dict[str, Any] | None = None
-        self.repeats: list[dict[str, float]] = []
+        self.repeats: list[dict[str, Any]] = []
         self.failure: tuple[str, str] | None = None  # why there are no times, and the reason
 
     def take(self, asked: str) -> None:
@@ -122,11 +123,13 @@ def measure(
     context.set_forkserver_preload(PRELOADED + PRELOADED_ON_CPU * (not may_use_gpu(device, gpus)))
     arguments = [(specification, str(data), device, gpus) for specification in specifications]
     done, total = 0, len(arguments) * (repeats + 2)
+    counting = threading.Lock()  # warm-ups end side by side
 
     def count() -> None:
         nonlocal done
-        done += 1
-        after_turn(min(done / total, 1.0))
+        with counting:
+            done += 1
+            after_turn(min(done / total, 1.0))
 
     groups = math.ceil(len(arguments) / MOST_ALIVE)
     results: list[dict[str, Any]] = [{}] * len(arguments)
@@ -202,7 +205,7 @@ MEASURED = (
 )
 
 
-def _times(seconds: Mapping[str, float], facts: Mapping[str, Any]) -> dict[str, Any]:
+def _times(seconds: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """The cells of one repeat. An epoch is all its full batches, and the short last one's.
 
     For its energy, all images count as those of full batches do.
@@ -226,5 +229,5 @@ def _times(seconds: Mapping[str, float], facts: Mapping[str, Any]) -> dict[str, 
         "peak_memory_bytes": facts["peak_memory_bytes"],
         "step_joules": joules,
         "epoch_joules": joules and joules * images / facts["batch_sizes"]["step"],
-        "energy_source": facts["energy_source"],
+        "energy_source": seconds["energy_source"],
     }
