@@ -68,7 +68,7 @@ def add_images(folder, count):
 def test_out_of_memory_says_what_to_try(digits_folder, tmp_path, monkeypatch, capsys, runs_per_gpu):
     message = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB."
 
-    def overflow(*_):
+    def overflow(*_, **__):
         raise torch.OutOfMemoryError(message)
 
     store = ["--store", tmp_path / "store"]
