@@ -86,7 +86,7 @@ def write_record(made, study, run, seconds, checksum="sha256:a", path=None):
 
 def prepare_digits():
     Path("results/data/digits").mkdir(parents=True)
-    description = {"n_train": 1297, "shape": [32, 32, 3], "checksum": "sha256:a"}
+    description = {"n_train": 1297, "n_test": 500, "shape": [32, 32, 3], "checksum": "sha256:a"}
     Path("results/data/digits/dataset.json").write_text(json.dumps(description))
 
 

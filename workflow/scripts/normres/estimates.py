@@ -22,8 +22,8 @@ class Reference:
     """What was measured on a machine, for others that nothing is known of."""
 
     machine: str
-    # Seconds of one thread beside another one's run, or of a GPU with one run on it in batches of
-    # 128, for 1,000 training images of 32 x 32 pixels, evaluation included; the mean over norms.
+    # Seconds of one thread beside another one's run, or of a GPU with one run on it, to train on
+    # 1,000 images of 32 x 32 pixels in batches of 128; the mean over norms.
     seconds: Mapping[str, float]
     float32: float  # how many times as long float32 takes, about
     start: float  # seconds of a run beside its training: start, imports, compilation, outputs
@@ -32,21 +32,21 @@ class Reference:
 
 BFLOAT16_CPU = Reference(
     "two threads of an AMD EPYC in bfloat16",
-    {"convnet": 1.5, "vgg11": 10.0, "resnet": 9.0, "plainnet": 9.0},
+    {"convnet": 0.8, "vgg11": 6.0, "resnet": 6.5, "plainnet": 6.5},
     float32=1.8,
     start=5,
     warm_up=1,
 )
 FLOAT32_CPU = Reference(
     "two threads of an AMD EPYC with AVX2 only, in float32",
-    {"convnet": 4.0, "vgg11": 28.0, "resnet": 35.0, "plainnet": 35.0},
+    {"convnet": 2.7, "vgg11": 15.0, "resnet": 18.0, "plainnet": 18.0},
     float32=1.0,
     start=5,
     warm_up=1,
 )
 GPU = Reference(
     "an H200 in bfloat16",
-    {"convnet": 0.004, "vgg11": 0.0115, "resnet": 0.016, "plainnet": 0.016},
+    {"convnet": 0.0033, "vgg11": 0.0107, "resnet": 0.0152, "plainnet": 0.0152},
     float32=5.0,
     start=15,
     warm_up=15,
@@ -54,12 +54,13 @@ GPU = Reference(
 REFERENCE_SIDE, REFERENCE_DEPTH = 32, 3  # pixels; blocks a stage of a residual network
 PROCESSOR = Path("/proc/cpuinfo")
 JOB_SECONDS = 2.5  # of a core: a table or a figure
-# A timing's turns last at least that long (measurement.py); on a CPU a step takes about half as
-# long as in training, since nothing computes beside it.
+FORWARD = 1 / 3  # of the time of training is what an image to evaluate takes
+# A timing's turns last at least that long (measurement.py); on a CPU a step takes less than in
+# training, since nothing computes beside it.
 TURN_SECONDS = 0.15
 # Of norms alone (norm_timing.py): shapes times layouts of a network, about, and a turn of one.
 CASES, CASE_SECONDS = 7, 0.06
-ALONE = {"cpu": 0.5, "cuda": 1.0}
+ALONE = {"cpu": 0.75, "cuda": 1.0}
 # From which number on, how much more runs that share a GPU train together than one alone
 # (performance.md).
 SHARING_GAIN = {"MPS": {2: 1.3, 4: 1.5}, "turns": {2: 0.93}}
@@ -87,7 +88,7 @@ class Estimates:
         self.datasets = {name: study.dataset for name, study in pipeline.studies.items()}
         self.descriptions = {name: describe(data) for name, data in self.datasets.items()}
         self.reference = reference(device)
-        # Seconds for 1,000 images of runs that cost the same, and a model's, per estimated second.
+        # Seconds for 1,000 images of runs that cost the same, and a model's per guessed second.
         self.measured: dict[tuple, list[float]] = defaultdict(list)
         self.ratios: dict[str, list[float]] = defaultdict(list)
         self.known: dict[tuple, float] = {}  # what follows from them, since there may be many runs
@@ -110,7 +111,7 @@ class Estimates:
             known = self._description(data)
             if run["environment"]["device"] != self.device or known is None:
                 return
-            images = last["epoch"] * (specification["train_images"] or known["n_train"])
+            images = images_trained(specification, known, last["epoch"])
             taken = 1000 * (last["train_seconds"] + last["eval_seconds"]) / images
             guess = self._guess(specification, known["shape"][0])
             self.measured[what_costs(specification, data)].append(taken)
@@ -128,12 +129,9 @@ class Estimates:
 
     def seconds(self, study: str, run: Run) -> float:
         """Seconds of one run of a study, beside others on its GPU where some share it."""
-        images = self._train_images(study, run)
-        trained = self._per_thousand(study, run) * images / 1000 * run.specification["epochs"]
-        return self.reference.start + trained
-
-    def _train_images(self, study: str, run: Run) -> int:
-        return run.specification["train_images"] or self.descriptions[study]["n_train"]
+        options = run.specification
+        images = images_trained(options, self.descriptions[study], options["epochs"])
+        return self.reference.start + self._per_thousand(study, run) * images / 1000
 
     def _per_thousand(self, study: str, run: Run) -> float:
         """Seconds that a run trains for 1,000 images.
@@ -163,9 +161,9 @@ class Estimates:
         configurations = timed_configurations(study)
         seconds = len(configurations) * self.reference.warm_up / cores
         for run in configurations:
-            # Two steps, and a prediction of 128 images, which takes a third of a step's time.
-            most = self._train_images(study.name, run)
-            images = 2 * min(run.specification["batch_size"], most) + 128 / 3
+            # Two steps, and a prediction of 128 images.
+            most = run.specification["train_images"] or self.descriptions[study.name]["n_train"]
+            images = 2 * min(run.specification["batch_size"], most) + 128 * FORWARD
             computed = ALONE[self.device] * self._per_thousand(study.name, run) * images / 1000
             seconds += (repeats + 2) * (TURN_SECONDS + computed)
         metered = self.device == "cuda" or find_meter(None)[0] is not None
@@ -202,23 +200,38 @@ def reference(device: str) -> Reference:
 
 
 def describe(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set's `n_train` and `shape`, as its dataset.json has them, or has not yet."""
+    """A data set's `n_train`, `n_test` and `shape`, as dataset.json has them, or has not yet."""
     if there := prepared(dataset):
         return there
     if "folder" not in dataset:
-        images, side = SIZES[dataset["name"]][0], SHAPES[dataset["name"]][0]
+        (train, test), side = SIZES[dataset["name"]], SHAPES[dataset["name"]][0]
     else:
-        images, side = sum(1 for _ in Path(dataset["folder"]).glob("train/*/*")), REFERENCE_SIDE
+        folder, side = Path(dataset["folder"]), REFERENCE_SIDE
+        train, test = (sum(1 for _ in folder.glob(f"{part}/*/*")) for part in ("train", "test"))
     side = dataset.get("image_size") or side
-    return {"n_train": images, "shape": [side, side]}
+    return {"n_train": train, "n_test": test, "shape": [side, side]}
 
 
 def prepared(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """A data set's dataset.json; nothing where it is not prepared."""
     with suppress(*UNREADABLE):
         description = json.loads((RESULTS / "data" / dataset["id"] / "dataset.json").read_text())
-        return {"n_train": int(description["n_train"]), **description}
+        return {key: int(description[key]) for key in ("n_train", "n_test")} | description
     return {}
+
+
+def images_trained(
+    specification: Mapping[str, Any], description: Mapping[str, Any], epochs: int
+) -> float:
+    """Images that a run trains on, and those it evaluates as far as they cost as much.
+
+    It evaluates after each epoch, and before the first one.
+    """
+    train = specification["train_images"] or description["n_train"]
+    test = specification["test_images"] or description["n_test"]
+    sample = min(specification["train_eval_images"], train)
+    evaluated = test + sample + specification["validation_images"]
+    return epochs * train + (epochs + 1) * FORWARD * evaluated
 
 
 def what_costs(specification: Mapping[str, Any], data: str | None) -> tuple:
