@@ -329,6 +329,38 @@ def test_a_mistake_gets_one_line_that_names_it(mistake):
     assert all(word in line for word in words), line
 
 
+def test_a_study_may_be_called_by_a_number():
+    """As `--config study=2024` gives it."""
+    made = read_config({"study": 2024, "studies": {"2024": SMALL}})
+    assert [study.name for study in made.studies] == ["2024"]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("MIN_SIDE = 9", ["own.py", "no function `build`"]),
+        ("def build(:", ["own.py, line 1"]),
+        ("CHANNELS = (2 * 16,)\ndef build(*, x): ...", ["own.py, line 1: CHANNELS is no literal"]),
+        ("\x00", ["own.py"]),
+    ],
+)
+def test_a_file_that_is_no_network_is_named(tmp_path, monkeypatch, text, words):
+    (tmp_path / "networks").mkdir()
+    (tmp_path / "networks" / "own.py").write_text(text)
+    monkeypatch.setattr(catalog, "PACKAGE", tmp_path)
+    with pytest.raises(InputError) as caught:
+        catalog.options("networks", "own")
+        catalog.constant("networks", "own", "CHANNELS")
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_constant_may_say_its_type(tmp_path, monkeypatch):
+    (tmp_path / "norms").mkdir()
+    (tmp_path / "norms" / "typed.py").write_text("MIN_SIDE: int = 9")
+    monkeypatch.setattr(catalog, "PACKAGE", tmp_path)
+    assert catalog.constant("norms", "typed", "MIN_SIDE") == 9
+
+
 def test_mistakes_outside_a_study():
     good = {"study": "s", "studies": {"s": SMALL}}
     for changes, words in [

@@ -9,7 +9,7 @@ import pytest
 import record_failure
 from conftest import read_record, small_run
 from normres.errors import BAD_INPUT, INTERRUPTED, NO_DEVICE, STOPPED
-from normres.failures import said_at_last
+from normres.failures import attempt, said_at_last
 from normres.grid import RUN_FILES
 from normres.store import StoredRun, run_key
 
@@ -35,9 +35,37 @@ def record(tmp_path, digits_folder):
     return call
 
 
+def test_the_last_attempt_is_not_made_where_the_one_before_was_killed(tmp_path):
+    begun = tmp_path / "logs" / "run.begun"
+
+    def make(number, kill=False):
+        """Whether the attempt was made."""
+        with attempt(begun, number, 3):
+            assert begun.read_text() == str(number)
+            left = begun.read_text()
+        if kill:
+            begun.write_text(left)
+
+    make(1)
+    assert not begun.exists()
+    make(2, kill=True)
+    with pytest.raises(ChildProcessError, match=r"killed in attempt 2; was there enough memory\?"):
+        make(3)
+    make(3)  # of the next call, after two that ended by themselves
+    make(3, kill=True)
+    make(3)  # begun again by the scheduler
+    make(1, kill=True)
+    make(2)
+    with pytest.raises(ZeroDivisionError), attempt(begun, 3, 3):
+        raise ZeroDivisionError
+    assert not begun.exists()
+
+
 @pytest.mark.parametrize("code", [1, NO_DEVICE, STOPPED, 128 + signal.SIGKILL])
-def test_before_the_last_attempt_the_code_is_passed_on(record, tmp_path, code):
+def test_before_the_last_attempt_the_code_is_passed_on(record, tmp_path, capsys, code):
     assert record(code, attempt=1) == code
+    reason = "killed by SIGKILL; was" if code > 128 else "RuntimeError: cuDNN error"
+    assert capsys.readouterr().out.startswith(reason)
     assert record(code, attempt=2) == code
     assert not (tmp_path / "run").exists() and not (tmp_path / "x").exists()
 

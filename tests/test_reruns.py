@@ -201,6 +201,18 @@ def test_another_comparison(project):
     assert project.planned() == {}
 
 
+def test_what_is_empty_or_the_name_changes_nothing(project):
+    empty = {"exclude": [], "overrides": {}, "reported": [], "comparisons": [], "analyses": []}
+    project.configure(tiny={**TINY, "title": "tiny", **empty})
+    assert project.planned() == {}
+
+
+def test_edited_command_that_times(project):
+    command = "workflow/scripts/time_training.py"
+    project.edit(command, '"data": checksum', '"data": str(checksum)')
+    assert project.planned() == {**TIMING, **TIMED_ANEW}
+
+
 def test_a_changed_learning_rate(project):
     project.configure(tiny={**TINY, "learning_rate": 0.01})
     assert project.planned() == {"train": 8, **REDEFINED}

@@ -13,6 +13,7 @@ from conftest import read_record
 from interrupted import Runs, kill_at_random
 from normres.devices import can_compile
 from normres.errors import INTERRUPTED, STOPPED
+from normres.interruption import STOP_SIGNALS
 from normres.store import StoredRun
 
 MODELS = ("convnet", "vgg11", "resnet")
@@ -73,7 +74,7 @@ def test_killed_at_chosen_instants(convnet, request, patch, arguments):
     assert len(leftovers) == 4, leftovers
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("sent", STOP_SIGNALS)
 @pytest.mark.parametrize("step, place", [(3, "16 of 26 images of epoch 2"), (4, "26 of 26")])
 def test_a_signal_finishes_the_step_and_saves(convnet, request, sent, step, place):
     name = request.node.name

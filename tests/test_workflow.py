@@ -93,7 +93,8 @@ def test_a_norm_timing_that_is_killed_leaves_the_rest(tmp_path):
     log = "results/tiny/logs/time_norms.log"
     result = project.snakemake("results/tiny/norm_cost.csv")  # no verdict is asked for
     assert result.returncode == 1
-    failed = f"failed: tiny/time_norms: killed by SIGKILL; was there enough memory? (log: {log})"
+    # What is killed twice is not tried a third time: that attempt records it.
+    failed = f"failed: tiny/time_norms: killed in attempt 2; was there enough memory? (log: {log})"
     assert result.stdout.rstrip().splitlines()[-1] == failed
     result = project.snakemake("--retries", "0")
     assert result.returncode == 1
@@ -112,6 +113,58 @@ def test_a_norm_timing_that_is_killed_leaves_the_rest(tmp_path):
     project.run(table)
     assert {int(row["n"]) for row in rows(project.folder / table)} == {1}
     assert project.planned(table) == {}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_with_its_shell_stops_nothing(tmp_path):
+    """As by a scheduler that watches memory: no process of the job is left to record anything."""
+    project = Project.create(tmp_path / "project", tiny={**ONE, "seeds": [0, 1]})
+    begins = "    run, computation = begin("
+    kills = (
+        "    if specification['seed'] == 1:\n"
+        "        for process in (__import__('os').getppid(), __import__('os').getpid()):\n"
+        "            __import__('os').kill(process, 9)\n"
+    )
+    project.edit("workflow/scripts/normres/attempt.py", begins, kills + begins)
+    result = project.snakemake("results/tiny/runs.csv")
+    assert result.returncode == 1
+    reason = "killed in attempt 2; was there enough memory?"
+    last = result.stdout.rstrip().splitlines()[-1]
+    assert last.startswith("failed: tiny/convnet/none/seed1: ") and reason in last
+    assert "Traceback" not in result.stdout and "--run" not in result.stdout
+    runs = {row["seed"]: row for row in rows(project.results() / "runs.csv")}
+    assert runs["0"]["status"] == "ok" and runs["1"]["status"] == "failed"
+    assert not list(project.results().rglob("*.begun"))
+    project.edit("workflow/scripts/normres/attempt.py", kills, "")
+    project.run("results/tiny/runs.csv")
+    assert {row["status"] for row in rows(project.results() / "runs.csv")} == {"ok"}
+
+
+def test_touch_is_refused_and_an_analysis_without_its_axis(small):
+    result = small.snakemake("results/tiny/runs.csv", "--touch", "--force")
+    assert result.returncode == 2 and "error: --touch would call" in result.stdout
+    result = small.snakemake("results/tiny/variance.csv")
+    assert result.returncode == 2 and "Traceback" not in result.stdout
+    assert "error: study tiny.analyses.0: variance needs" in result.stdout
+    result = small.snakemake("results/tiny/norm_cost.csv")
+    assert result.returncode == 2 and "norm_cost needs a norm" in result.stdout
+
+
+def test_nobody_who_listens_is_no_reason_to_hang(small, tmp_path):
+    """The reader of the output ends, and a log holds what is no text; a job fails meanwhile."""
+    project = small.copy(tmp_path / "copy")
+    script = project.folder / "workflow" / "scripts" / "summarize_runs.py"
+    text = script.read_text()
+    start = text.index("def main(")
+    body = text.index("\n", text.index(":\n", start)) + 1
+    noise = "    __import__('sys').stdout.buffer.write(b'caf\\xe9\\n'); raise SystemExit(9)\n"
+    script.write_text(text[:body] + noise + text[body:])
+    process = project.start("results/tiny/summary.csv")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 1
+    result = project.snakemake("results/tiny/summary.csv")
+    assert result.returncode == 1 and "Failed: " in result.stdout
 
 
 def test_bad_configuration_is_one_line(tmp_path):

@@ -23,6 +23,7 @@ rule resolve_study:
         "results/{study}/study.json",
     log:
         "results/{study}/logs/resolve_study.log",
+    retries: 0
     conda:
         "../../envs/pytorch.yaml"
     params:

@@ -27,6 +27,7 @@ rule count_complexity:
         layers="results/{study}/layers.csv",
     log:
         "results/{study}/logs/count_complexity.log",
+    retries: 0
     conda:
         "../../envs/pytorch.yaml"
     message:

@@ -41,16 +41,18 @@ rule time_training:
         "timing {wildcards.study}"
     # On a signal to all processes of a job, as before its time is over, the shell records that.
     shell:
-        "trap : TERM USR1; python -m time_training --timed {input.timed:q} --data $(dirname {input.description:q}) "
+        "exec > {log:q} 2>&1; trap : TERM USR1 HUP; python -m time_training --timed {input.timed:q} --data $(dirname {input.description:q}) "
         "--device $NORMRES_DEVICE --gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
         "--cores {threads} --out {output.table:q} --details {output.details:q} "
         "--progress results/{wildcards.study}/logs/time_training.progress.json "
-        "--failures results/{wildcards.study}/failures/time_training.txt > {log:q} 2>&1 "
+        "--failures results/{wildcards.study}/failures/time_training.txt "
+        "--begun results/{wildcards.study}/logs/time_training.begun "
+        "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
         "|| python -m record_untimed --code $? --timed {input.timed:q} --log {log:q} "
         "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
         "--data $(dirname {input.description:q}) --out {output.table:q} "
         "--details {output.details:q} "
-        "--failures results/{wildcards.study}/failures/time_training.txt >> {log:q} 2>&1"
+        "--failures results/{wildcards.study}/failures/time_training.txt"
 
 
 # Of any study, and of those that ask for it by `analyses: [norm_cost]` without being asked.
@@ -71,15 +73,16 @@ rule time_norms:
         gpu=pipeline.timing_gpus,
         attempt=lambda wildcards, attempt: attempt,
     params:
-        code=fingerprint.fingerprint("time_norms"),
+        code=pipeline.norm_timing_code,
     message:
         "timing the norm layers of {wildcards.study}"
     shell:
-        "trap : TERM USR1; python -m time_norms --timed {input.timed:q} --dataset {input.description:q} "
+        "exec > {log:q} 2>&1; trap : TERM USR1 HUP; python -m time_norms --timed {input.timed:q} --dataset {input.description:q} "
         "--device $NORMRES_DEVICE --gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
         "--failures results/{wildcards.study}/failures/time_norms.txt "
-        "--out {output:q} > {log:q} 2>&1 "
+        "--out {output:q} --begun results/{wildcards.study}/logs/time_norms.begun "
+        "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
         "|| python -m record_untimed --code $? --timed {input.timed:q} --log {log:q} "
         "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
         "--data $(dirname {input.description:q}) --out {output:q} "
-        "--failures results/{wildcards.study}/failures/time_norms.txt >> {log:q} 2>&1"
+        "--failures results/{wildcards.study}/failures/time_norms.txt"

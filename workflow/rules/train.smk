@@ -28,14 +28,15 @@ rule train:
         "training {wildcards.run} of {wildcards.study}"
     # On a signal to all processes of a job, the shell must not end before the training has saved.
     shell:
-        "trap : TERM USR1; python -m train --run {params.run:q} --device $NORMRES_DEVICE "
+        "exec > {log:q} 2>&1; trap : TERM USR1 HUP; python -m train --run {params.run:q} --device $NORMRES_DEVICE "
         "--gpus {resources.gpu} --runs-per-gpu $NORMRES_RUNS_PER_GPU "
         "--data $(dirname {input.description:q}) --out $(dirname {output.record:q}) "
         "--store results/store --save-every $NORMRES_SAVE_EVERY --state-budget-gb $NORMRES_STATE_BUDGET_GB "
         "--progress results/{wildcards.study}/logs/{wildcards.run:q}.progress.json "
-        "> {log:q} 2>&1 "
+        "--begun results/{wildcards.study}/logs/{wildcards.run:q}.begun "
+        "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
         "|| python -m record_failure --code $? --run {params.run:q} --log {log:q} "
         "--attempt {resources.attempt} --attempts ${{NORMRES_ATTEMPTS:-1}} "
         "--data $(dirname {input.description:q}) --store results/store "
         "--out $(dirname {output.record:q}) "
-        "--failures results/{wildcards.study}/failures/{wildcards.run:q}.txt >> {log:q} 2>&1"
+        "--failures results/{wildcards.study}/failures/{wildcards.run:q}.txt"

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from normres.errors import BAD_INPUT, run_command
-from normres.failures import add_attempt, final_reason, note_failure
+from normres.failures import add_attempt, describe, final_reason, note_failure
 from normres.files import read_json
 from normres.tables import write_table
 from normres.timed import read_timed
@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     norms = arguments.details is None
     # A study that asks for norm_cost.csv can have it (analyses.py): a person asked for another's.
     if reason is None or (norms and arguments.code == BAD_INPUT):
+        print(describe(arguments.code, arguments.log))
         return arguments.code
     note_failure(arguments.failures, reason)
     listed = read_timed(arguments.timed)

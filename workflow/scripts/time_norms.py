@@ -22,7 +22,7 @@ from normres.analyses import ONE_WAY
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import InputError, run_command
-from normres.failures import note_failure
+from normres.failures import add_begun, attempt, note_failure
 from normres.files import read_json
 from normres.leases import lease_for_timing
 from normres.models import norm_shapes
@@ -38,6 +38,12 @@ STATISTICS = ("median", "low", "high")
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
+    with attempt(arguments.begun, arguments.attempt, arguments.attempts):
+        return time_all(arguments)
+
+
+def time_all(arguments: argparse.Namespace) -> int:
+    """Time what is listed, and write it; returns the exit code."""
     listed = read_timed(arguments.timed)
     side, _, channels = read_json(arguments.dataset)["shape"]
     check_comparable(listed["timed"], arguments.timed)
@@ -73,6 +79,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
     parser.add_argument("--out", type=Path, required=True, help="csv to write")
     parser.add_argument("--failures", type=Path, help="file to note in that not all were timed")
+    add_begun(parser)
     parser.add_argument("--repeats", type=int, help="rounds that are counted [the list's]")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="as for train.py"

@@ -31,7 +31,7 @@ import pandas as pd
 
 from normres import catalog
 from normres.errors import InputError, run_command
-from normres.failures import note_failure
+from normres.failures import add_begun, attempt, note_failure
 from normres.files import read_json, replacing, write_json
 from normres.leases import lease_for_timing
 from normres.options import applies, option_schemas
@@ -46,6 +46,12 @@ SAY_SECONDS = 15  # between two lines about how far it is
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
+    with attempt(arguments.begun, arguments.attempt, arguments.attempts):
+        time_all(arguments)
+
+
+def time_all(arguments: argparse.Namespace) -> None:
+    """Time what is asked for, and write it."""
     listed = read_timed(arguments.timed) if arguments.timed else by_hand(arguments)
     timed = listed["timed"]
     dataset = read_json(arguments.data / "dataset.json")
@@ -102,6 +108,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="CPU cores to use while nothing is timed, to warm up [all]",
     )
     parser.add_argument("--failures", type=Path, help="file to note in that not all were timed")
+    add_begun(parser)
     parser.add_argument("--progress", type=Path, help="small JSON file kept up to date")
     what = parser.add_argument_group("what to time: a list, or each model with each norm")
     what.add_argument("--timed", type=Path, help="a study's list, as Snakemake writes it")

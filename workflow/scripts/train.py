@@ -9,9 +9,9 @@ linked from there, one that was longer gives its first epochs, and one that was 
 shorter goes on from its last state, to the same bytes as if it had never stopped. Options that are
 not given have the exercise's values; names, types and defaults are those of config.yaml.
 
-On SIGTERM, SIGUSR1 or Ctrl-C the step is finished and the state saved in --store. Exit codes: 0
-done, 2 bad input, 69 no GPU that works, 75 stopped by a signal, 130 by Ctrl-C, 1
-anything else.
+On SIGTERM, SIGUSR1, SIGHUP or Ctrl-C the step is finished and the state saved in --store. Exit
+codes: 0 done, 2 bad input, 69 no GPU that works, 75 stopped by a signal, 130 by Ctrl-C, 1 anything
+else.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from typing import Any
 
 from normres import catalog
 from normres.errors import INTERRUPTED, STOPPED, run_command
+from normres.failures import add_begun, attempt
 from normres.images import open_images
 from normres.interruption import Interrupted, StopRequest, waiting
 from normres.options import option_schemas
@@ -37,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     plan = read_plan(arguments)
     try:
-        with StopRequest() as stop:
+        noted = attempt(arguments.begun, arguments.attempt, arguments.attempts)
+        with noted, StopRequest() as stop:
             train(plan, arguments, stop)
     except Interrupted as interrupted:
         print(f"stopped by {interrupted.signal.name}", file=sys.stderr)
@@ -88,6 +90,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help='instead of --model and options: {"specification": {}, "fingerprint": ""} as JSON',
     )
     add_options(parser, "training options")
+    add_begun(parser)
     arguments = parser.parse_args(argv)
     require_positive(parser, arguments, "runs_per_gpu")
     return arguments

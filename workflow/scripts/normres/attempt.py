@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from normres import catalog
+from normres.constraints import check_last_batch
 from normres.devices import (
     Computation,
     choose_computation,
@@ -23,7 +24,6 @@ from normres.environment import EXACT, describe
 from normres.images import Images
 from normres.interruption import Interrupted, StopRequest, waiting
 from normres.leases import lease_gpu
-from normres.options import check_last_batch
 from normres.outputs import write_outputs
 from normres.promises import may_use_gpu
 from normres.run_progress import ProgressFile

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from normres.errors import InputError
+
 PACKAGE = Path(__file__).parent
 
 
@@ -26,23 +28,44 @@ def load(kind: str, name: str) -> ModuleType:
 
 @cache
 def _statements(kind: str, name: str) -> list[ast.stmt]:
-    return ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8")).body
+    path = PACKAGE / kind / f"{name}.py"
+    try:
+        return ast.parse(path.read_text(encoding="utf-8")).body
+    except SyntaxError as error:
+        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except ValueError as error:  # bytes that are no text
+        raise InputError(f"{path}: {error}") from None
 
 
 def options(kind: str, name: str) -> list[str]:
-    """The options a network or norm takes: the keyword arguments of its `build`."""
+    """The options a network or norm takes: the keyword arguments of its `build`.
+
+    Raises InputError where its file cannot be read as such.
+    """
     for statement in _statements(kind, name):
         if isinstance(statement, ast.FunctionDef) and statement.name == "build":
             return [argument.arg for argument in statement.args.kwonlyargs]
-    raise LookupError(f"normres/{kind}/{name}.py has no function `build`")
+    raise InputError(
+        f"{PACKAGE / kind / name}.py: no function `build`, which each file of {kind} has; the name "
+        "of one that is no network or norm begins with _"
+    )
 
 
 def constant(kind: str, name: str, constant_name: str, default: Any = None) -> Any:
-    """The value of a literal constant at the top of a network's or norm's file."""
+    """The value of a literal constant at the top of a network's or norm's file.
+
+    Raises InputError where it is no literal.
+    """
     for statement in _statements(kind, name):
-        if isinstance(statement, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == constant_name
-            for target in statement.targets
-        ):
-            return ast.literal_eval(statement.value)
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        if any(isinstance(t, ast.Name) and t.id == constant_name for t in targets):
+            try:
+                return ast.literal_eval(statement.value)
+            except ValueError:
+                raise InputError(
+                    f"{PACKAGE / kind / name}.py, line {statement.lineno}: {constant_name} is no "
+                    "literal, and is read without running the file"
+                ) from None
     return default

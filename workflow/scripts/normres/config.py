@@ -127,8 +127,8 @@ def _check_keys(node: yaml.Node | None, path: str | Path, above: list[str]) -> N
 def _coerce_config(raw: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the configuration in which text has become what the schema asks for."""
     config = _coerce_values(raw, full["properties"])
-    if isinstance(config.get("study"), str):
-        config["study"] = config["study"].split(",")
+    if isinstance(config.get("study"), str | int):  # a name like 2024 is a number to YAML
+        config["study"] = str(config["study"]).split(",")
     if isinstance(config.get("studies"), dict):
         config["studies"] = {name: _coerce_study(s) for name, s in config["studies"].items()}
     return config

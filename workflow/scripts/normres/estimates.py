@@ -25,6 +25,7 @@ class Reference:
     # Seconds of one thread beside another one's run, or of a GPU with one run on it, to train on
     # 1,000 images of 32 x 32 pixels in batches of 128; the mean over norms.
     seconds: Mapping[str, float]
+    step: Mapping[str, float]  # seconds of a step, beside: the optimiser's, of many parameters
     float32: float  # how many times as long float32 takes, about
     start: float  # seconds of a run beside its training: start, imports, compilation, outputs
     warm_up: float  # seconds until a configuration can be timed
@@ -32,14 +33,16 @@ class Reference:
 
 BFLOAT16_CPU = Reference(
     "two threads of an AMD EPYC in bfloat16",
-    {"convnet": 0.8, "vgg11": 6.0, "resnet": 6.5, "plainnet": 6.5},
+    {"convnet": 0.8, "vgg11": 4.8, "resnet": 6.5, "plainnet": 6.5},
+    step={"vgg11": 0.15},
     float32=1.8,
     start=5,
     warm_up=1,
 )
 FLOAT32_CPU = Reference(
     "two threads of an AMD EPYC with AVX2 only, in float32",
-    {"convnet": 2.7, "vgg11": 15.0, "resnet": 18.0, "plainnet": 18.0},
+    {"convnet": 2.7, "vgg11": 13.0, "resnet": 18.0, "plainnet": 18.0},
+    step={"vgg11": 0.24},
     float32=1.0,
     start=5,
     warm_up=1,
@@ -47,6 +50,7 @@ FLOAT32_CPU = Reference(
 GPU = Reference(
     "an H200 in bfloat16",
     {"convnet": 0.0033, "vgg11": 0.0107, "resnet": 0.0152, "plainnet": 0.0152},
+    step={},
     float32=5.0,
     start=15,
     warm_up=15,
@@ -54,7 +58,7 @@ GPU = Reference(
 REFERENCE_SIDE, REFERENCE_DEPTH = 32, 3  # pixels; blocks a stage of a residual network
 PROCESSOR = Path("/proc/cpuinfo")
 JOB_SECONDS = 2.5  # of a core: a table or a figure
-FORWARD = 1 / 3  # of the time of training is what an image to evaluate takes
+FORWARD = 1 / 4  # of the time of training is what an image to evaluate takes, about
 # A timing's turns last at least that long (measurement.py); on a CPU a step takes less than in
 # training, since nothing computes beside it.
 TURN_SECONDS = 0.15
@@ -149,8 +153,9 @@ class Estimates:
 
     def _guess(self, specification: Mapping[str, Any], side: int) -> float:
         """Seconds for 1,000 images of `side` x `side` pixels, by the reference alone."""
-        known = self.reference.seconds
-        per_thousand = self.slower * known.get(specification["model"], max(known.values()))
+        model, known = specification["model"], self.reference.seconds
+        step = self.reference.step.get(model, 0.0) / specification["batch_size"]
+        per_thousand = self.slower * (known.get(model, max(known.values())) + 1000 * step)
         if specification["precision"] == "float32":
             per_thousand *= self.reference.float32
         depth = specification.get("depth", REFERENCE_DEPTH)

@@ -3,7 +3,8 @@
 import argparse
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +28,35 @@ def add_attempt(parser: argparse.ArgumentParser, command: str) -> None:
     }
     for name, (kind, text) in options.items():
         parser.add_argument(name, type=kind, required=True, help=text)
+
+
+def add_begun(parser: argparse.ArgumentParser) -> None:
+    """Give a command line the options of `attempt`."""
+    parser.add_argument("--begun", type=Path, help="file that is there while an attempt is made")
+    parser.add_argument("--attempt", type=int, default=1, help="which one this is, from 1")
+    parser.add_argument("--attempts", type=int, default=1, help="how many there may be")
+
+
+@contextmanager
+def attempt(begun: Path | None, number: int, attempts: int) -> Iterator[None]:
+    """Note in the file `begun` which attempt is made, until it ends in any way but by a kill.
+
+    Raises ChildProcessError instead of making the last attempt where the one before was killed: if
+    that takes the shell with it, or is memory that a scheduler watches over, nobody else can record
+    that there is no result, and Snakemake would not go on to the figures of the others.
+    """
+    if begun is None:
+        yield
+        return
+    if number == attempts and begun.exists() and begun.read_text() == str(number - 1):
+        begun.unlink()
+        raise ChildProcessError(f"killed in attempt {number - 1}; was there enough memory?")
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    begun.write_text(str(number))
+    try:
+        yield
+    finally:
+        begun.unlink(missing_ok=True)
 
 
 def final_reason(code: int, attempt: int, attempts: int, log: Path) -> str | None:

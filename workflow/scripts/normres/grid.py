@@ -10,14 +10,13 @@ from typing import Any
 
 from normres import catalog, comparisons, fingerprint
 from normres.analyses import check_analyses
+from normres.constraints import check_last_batch, check_norm
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
 from normres.files import expand_home
 from normres.options import (
     SEED_OPTIONS,
     applies,
-    check_last_batch,
-    check_norm,
     option_schemas,
     own_seeds,
     resolve,
@@ -157,7 +156,7 @@ def expand(name: str, study: Mapping[str, Any]) -> Study:
         epochs=study["epochs"],
         options={key: given.get(key, option["default"]) for key, option in schemas.items()},
         axes=axes,
-        definition=_definition(study, given, dataset),
+        definition=_definition(name, study, given, dataset),
         runs=runs,
         excluded=excluded,
         reported=study.get("reported", []),
@@ -168,11 +167,14 @@ def expand(name: str, study: Mapping[str, Any]) -> Study:
 
 
 def _definition(
-    study: Mapping[str, Any], given: Mapping[str, Any], dataset: Mapping[str, Any]
+    name: str, study: Mapping[str, Any], given: Mapping[str, Any], dataset: Mapping[str, Any]
 ) -> dict[str, Any]:
     schemas = option_schemas()
     beside = {*schemas, "analyses", "claims", *COMPARISON_KEYS}
-    kept = {key: value for key, value in study.items() if key not in beside}
+    # What is empty says no more than what is not there, nor does a title that is the name.
+    kept = {k: v for k, v in study.items() if k not in beside and v not in ([], {})}
+    if kept.get("title") == name:
+        del kept["title"]
     if "image_size" not in dataset:
         kept.pop("image_size", None)
     return kept | {key: value for key, value in given.items() if value != schemas[key]["default"]}

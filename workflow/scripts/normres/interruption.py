@@ -4,8 +4,9 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-# SIGTERM and SIGUSR1 are what a scheduler sends before it takes a node away, SIGINT is Ctrl-C.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# SIGTERM and SIGUSR1 are what a scheduler sends before it takes a node away, SIGHUP what a terminal
+# sends that is closed, SIGINT is Ctrl-C.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 
 
 class Interrupted(Exception):
@@ -19,14 +20,16 @@ class Interrupted(Exception):
 class StopRequest:
     """While entered, notes the stop signals; `check` raises Interrupted once there was one.
 
-    A second SIGINT ends the process as usual: a person does not want to wait for the step.
+    One that was ignored before, as SIGHUP under nohup, stays so. A second SIGINT ends the process
+    as usual: a person does not want to wait for the step.
     """
 
     def __init__(self):
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> "StopRequest":
-        self.previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        obeyed = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self.previous = {number: signal.signal(number, self._note) for number in obeyed}
         return self
 
     def __exit__(self, *_: object) -> None:

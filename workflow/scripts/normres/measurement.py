@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from normres.constraints import check_last_batch
 from normres.devices import choose_computation, choose_device, say_uncompiled
 from normres.energy import find_meter
 from normres.environment import describe
 from normres.images import open_images
-from normres.options import check_last_batch
 from normres.seeding import generator
 from normres.training import TrainingRun
 

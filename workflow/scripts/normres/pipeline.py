@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from normres import fingerprint, gallery
-from normres.analyses import ANALYSES, NORM_COST
+from normres.analyses import ANALYSES, NORM_COST, check_analyses
 from normres.claims import study_claims
 from normres.config import Config, check_file, read_config
 from normres.counted import list_networks
@@ -359,12 +359,25 @@ class Pipeline:
         ]
 
     def analysis_command(self, wildcards) -> str:
-        """The command that makes a table beyond the summary."""
+        """The command that makes a table beyond the summary; ends where the study lacks axes."""
+        self._check_analysis(wildcards.study, wildcards.analysis)
         return ANALYSES[wildcards.analysis].command
 
     def analysis_code(self, wildcards) -> str:
         """Fingerprint of that command."""
         return fingerprint.fingerprint(self.analysis_command(wildcards))
+
+    def norm_timing_code(self, wildcards) -> str:
+        """Fingerprint of what times norm layers; ends where the study has none."""
+        self._check_analysis(wildcards.study, NORM_COST)
+        return fingerprint.fingerprint("time_norms")
+
+    def _check_analysis(self, name: str, analysis: str) -> None:
+        """Refuse a table that somebody asks for and the study cannot have."""
+        study = self.studies[name]
+        specification = study.runs[0].specification
+        with one_line():
+            check_analyses([analysis], study.norms, study.axes, specification, f"study {name}")
 
     def deliverables(self, wildcards) -> list[str]:
         """All files of the selected studies, so that a file that was deleted is made again."""

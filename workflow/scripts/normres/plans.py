@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from normres import catalog, fingerprint
+from normres.constraints import check_norm
 from normres.errors import InputError
-from normres.options import check_norm, option_schemas, resolve, schema
+from normres.options import option_schemas, resolve, schema
 from normres.validation import check, check_name, coerce
 
 

@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,19 @@ class Display(logging.Handler):
         self.job_started: dict[int, float] = {}
         self.started = time.monotonic()
         self.time_left: TimeLeft | None = None
+        self.stopping = False  # Snakemake starts no more jobs
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None
 
     # What Snakemake says ------------------------------------------------------------------------
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._follow(record)
+        except Exception:  # to Snakemake it would be an error of the job that the record is about
+            self.handleError(record)
+
+    def _follow(self, record: logging.LogRecord) -> None:
         event = getattr(record, "event", None)
         if event == LogEvent.RUN_INFO:
             self._plan(record.stats)
@@ -103,8 +111,20 @@ class Display(logging.Handler):
 
     def _repeat(self, record: logging.LogRecord) -> None:
         """Say what Snakemake would have said, but for what JOB_ERROR has told already."""
+        message = record.getMessage()
+        if message.startswith(STOPPING):
+            if self.stopping:
+                return
+            self.stopping = True
         if getattr(record, "exception", None) != "RuleException":
-            self.console.print(Text(record.getMessage()))
+            self.say(message)
+
+    def say(self, message: str, style: str = "") -> None:
+        """Print a message. Where nobody reads any more, as after `| head`, the work goes on."""
+        try:
+            self.console.print(Text(message, style=style))
+        except (OSError, SystemExit):  # rich ends the process where a pipe is closed
+            self.console.quiet = True
 
     def active(self) -> bool:
         """Whether jobs are run and nobody asked for Snakemake's own messages."""
@@ -129,8 +149,7 @@ class Display(logging.Handler):
         self.total = sum(self.planned.values())
         if self.workflow.dryrun:
             self.estimate()  # here: at the end Snakemake has left the folder of --directory
-            plan = Text(f"Dry run: {self.describe_plan()}.", style="bold")
-            atexit.register(self.console.print, plan)
+            atexit.register(self.say, f"Dry run: {self.describe_plan()}.", "bold")
 
     def _finish(self, job_id: int) -> None:
         job, started = self.jobs.pop(job_id, None), self.job_started.pop(job_id, None)
@@ -157,26 +176,27 @@ class Display(logging.Handler):
         what = job.rule_msg if job is not None and job.rule_msg else record.rule_name
         logs = [Path(path) for path in record.log or []]
         own = [path for path in logs if SLURM_LOGS not in path.parts and path.exists()]
-        lines = [line for path in own for line in path.read_text().splitlines()]
+        texts = [path.read_text(encoding="utf-8", errors="replace") for path in own]
+        lines = [line for text in texts for line in text.splitlines()]
         reason = said_at_last(lines) or "no log"
         status = SLURM_STATUS.search(record.rule_msg or "")
         if status:  # FAILED says no more than the log; NODE_FAIL, TIMEOUT or CANCELLED do
             reason = reason if status[1] == "FAILED" else f"SLURM says {status[1]}"
             lines.append(f"SLURM says {status[1]}")
-        if reason == "stopped by SIGINT":
-            self.console.print(Text(f"Stopped: {what}; its state is saved, the next call goes on"))
+        if reason == "stopped by SIGINT" or (self.stopping and reason.startswith("stopped by")):
+            self.say(f"Stopped: {what}; its state is saved, the next call goes on")
             return
         if record.rule_name == "train" and reason.startswith("wrote "):  # ended while stopped
-            self.console.print(Text(f"Stopped: {what}; its result is kept, the next call takes it"))
+            self.say(f"Stopped: {what}; its result is kept, the next call takes it")
             return
-        if self._is_tried_again(record.jobid):
-            self.console.print(Text(f"Ended without a result, is tried again: {what}: {reason}"))
+        if not self.stopping and self._is_tried_again(record.jobid):
+            self.say(f"Ended without a result, is tried again: {what}: {reason}")
             return
-        self.console.print(Text(f"Failed: {what}", style="bold"))
+        self.say(f"Failed: {what}", style="bold")
         for line in lines[-LOG_LINES:]:
-            self.console.print(Text(f"  {line}"))
+            self.say(f"  {line}")
         for path in logs:
-            self.console.print(Text(f"  log: {path}"))
+            self.say(f"  log: {path}")
 
     def _is_tried_again(self, job_id: int) -> bool:
         dag = self.workflow.dag
@@ -191,7 +211,7 @@ class Display(logging.Handler):
             return
         self.started = time.monotonic()
         self.estimate()
-        self.console.print(Text(self.describe_plan()))
+        self.say(self.describe_plan())
         self.thread = threading.Thread(target=self._show, daemon=True)
         self.thread.start()
 
@@ -204,10 +224,10 @@ class Display(logging.Handler):
         dag, studies = self.workflow.dag, self.pipeline.studies
         asked = endings.outputs(dag)
         for line in endings.verdicts(asked, studies):
-            self.console.print(Text(line))
+            self.say(line)
         failed = endings.new_failures(self.pipeline)
         for line in [*endings.places(asked, dag, studies), *failed]:
-            self.console.print(Text(line, style="bold"))
+            self.say(line, style="bold")
         if failed:
             sys.exit(1)
 
@@ -216,9 +236,9 @@ class Display(logging.Handler):
         self._end()
         reports = [path for path in self.pipeline.all_reports(None) if Path(path).exists()]
         if reports:
-            self.console.print(Text(f"Report of what is there: {', '.join(reports)}"))
+            self.say(f"Report of what is there: {', '.join(reports)}")
         logs = log if isinstance(log, str) else ", ".join(log)
-        self.console.print(Text(f"Not complete; Snakemake's log: {logs}", style="bold"))
+        self.say(f"Not complete; Snakemake's log: {logs}", style="bold")
 
     def _end(self) -> None:
         self.stop.set()
@@ -229,7 +249,7 @@ class Display(logging.Handler):
         """Say that a file given by --configfile defines studies, and others are made."""
         made = ", ".join(self.pipeline.studies)
         defined, ask = ", ".join(studies), f"--config study={studies[0]}"
-        self.console.print(Text(f"Made is {made}, not {defined} of --configfile: that takes {ask}"))
+        self.say(f"Made is {made}, not {defined} of --configfile: that takes {ask}")
 
     def estimate(self) -> None:
         """Estimate what is planned."""
@@ -259,12 +279,15 @@ class Display(logging.Handler):
 
     def _show(self) -> None:
         if self.console.is_terminal:
-            with Live(console=self.console, refresh_per_second=4, transient=True) as live:
+            with (
+                suppress(OSError),  # the terminal is gone
+                Live(console=self.console, refresh_per_second=4, transient=True) as live,
+            ):
                 while not self.stop.wait(0.5):
                     live.update(self._picture())
         else:
             while not self.stop.wait(LINE_SECONDS):
-                self.console.print(Text(self._line()))
+                self.say(self._line())
 
     def _picture(self) -> Group:
         states = self._training()

@@ -66,6 +66,10 @@ class Workplace:
         except OSError as error:
             if error.errno in WITHOUT_LOCKS:
                 reason = "its file system has no locks; mount it with them or link to another one"
+            elif error.errno == errno.EACCES and self.lock_file.exists():
+                reason = (
+                    f"{self.lock_file.name} there is another user's; `chmod g+w` it, or remove it"
+                )
             else:
                 reason = f"nothing can be written there ({error.strerror or error})"
             raise InputError(f"{self.results}: {reason}") from None
@@ -89,11 +93,17 @@ class Workplace:
 
 
 def refuse_jobs(workflow) -> None:
-    """Raise InputError where a number of jobs is given without a cluster to send them to.
+    """Raise InputError where jobs are not to be run, or by what is not there.
 
-    It makes Snakemake's settings those of a cluster, where nothing keeps a timing alone.
+    `--touch` would call done what failed or is of another definition. A number of jobs without a
+    cluster makes Snakemake's settings those of one, where nothing keeps a timing alone.
     """
-    if workflow.nodes is not None and workflow.local_exec and not workflow.touch:
+    if workflow.touch:
+        raise InputError(
+            "--touch would call results up to date that are not; leave it out: what is there and "
+            "fits is not made again"
+        )
+    if workflow.nodes is not None and workflow.local_exec:
         raise InputError(
             f"--jobs {workflow.nodes} is for a cluster, but no executor of one is given: leave it "
             "out (a profile may set it as `jobs`); --cores is for this machine"
