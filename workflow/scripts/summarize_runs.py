@@ -223,8 +223,8 @@ def with_times(table: pd.DataFrame, timing: pd.DataFrame, study: Mapping[str, An
 
 def energy_source(repeats: pd.Series) -> str | None:
     """What the energy of some repeats is of, or why there is none: one of them may lack it."""
-    told = repeats.dropna()
-    measured = told[~told.str.startswith("not measured")]
+    told = list(repeats.dropna())
+    measured = [source for source in told if not source.startswith("not measured")]
     return next(iter([*measured, *told]), None)
 
 
