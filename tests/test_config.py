@@ -348,6 +348,7 @@ def test_a_file_that_is_no_network_is_named(tmp_path, monkeypatch, text, words):
     (tmp_path / "networks").mkdir()
     (tmp_path / "networks" / "own.py").write_text(text)
     monkeypatch.setattr(catalog, "PACKAGE", tmp_path)
+    catalog._statements.cache_clear()
     with pytest.raises(InputError) as caught:
         catalog.options("networks", "own")
         catalog.constant("networks", "own", "CHANNELS")

@@ -40,7 +40,7 @@ def list_timed(study: Study, repeats: int) -> dict[str, Any]:
         timed[json.dumps(entry, sort_keys=True)] = entry
         if (pair := f"{run.model}/{run.norm}") not in code:
             modules = (f"normres.networks.{run.model}", f"normres.norms.{run.norm}")
-            code[pair] = fingerprint.fingerprint("time_training", *modules)
+            code[pair] = fingerprint.fingerprint("normres.timing", *modules)
     return {
         "study": study.name,
         "repeats": repeats,
