@@ -8,8 +8,8 @@ import pytest
 
 import record_failure
 from conftest import read_record, small_run
-from normres.errors import BAD_INPUT, INTERRUPTED, NO_DEVICE, STOPPED
-from normres.failures import attempt, said_at_last
+from normres.errors import BAD_INPUT, INTERRUPTED, NO_DEVICE, STOPPED, KilledError
+from normres.failures import noted_attempt, said_at_last
 from normres.grid import RUN_FILES
 from normres.store import StoredRun, run_key
 
@@ -29,6 +29,7 @@ def record(tmp_path, digits_folder):
                 *["--run", json.dumps(PLAN), "--log", str(tmp_path / "log")],
                 *["--out", str(tmp_path / "run"), "--failures", str(tmp_path / "x" / "failures")],
                 *["--data", str(digits_folder), "--store", str(tmp_path / "store")],
+                *["--begun", str(tmp_path / "begun")],
             ]
         )
 
@@ -40,7 +41,7 @@ def test_the_last_attempt_is_not_made_where_the_one_before_was_killed(tmp_path):
 
     def make(number, kill=False):
         """Whether the attempt was made."""
-        with attempt(begun, number, 3):
+        with noted_attempt(begun, number, 3):
             assert begun.read_text() == str(number)
             left = begun.read_text()
         if kill:
@@ -49,23 +50,25 @@ def test_the_last_attempt_is_not_made_where_the_one_before_was_killed(tmp_path):
     make(1)
     assert not begun.exists()
     make(2, kill=True)
-    with pytest.raises(ChildProcessError, match=r"killed in attempt 2; was there enough memory\?"):
+    with pytest.raises(KilledError, match=r"killed in attempt 2; was there enough memory\?"):
         make(3)
     make(3)  # of the next call, after two that ended by themselves
     make(3, kill=True)
     make(3)  # begun again by the scheduler
     make(1, kill=True)
     make(2)
-    with pytest.raises(ZeroDivisionError), attempt(begun, 3, 3):
+    with pytest.raises(ZeroDivisionError), noted_attempt(begun, 3, 3):
         raise ZeroDivisionError
     assert not begun.exists()
 
 
 @pytest.mark.parametrize("code", [1, NO_DEVICE, STOPPED, 128 + signal.SIGKILL])
 def test_before_the_last_attempt_the_code_is_passed_on(record, tmp_path, capsys, code):
+    (tmp_path / "begun").touch()
     assert record(code, attempt=1) == code
-    reason = "killed by SIGKILL; was" if code > 128 else "RuntimeError: cuDNN error"
-    assert capsys.readouterr().out.startswith(reason)
+    said = "killed by SIGKILL; was there enough memory?\n" if code > 128 else ""
+    assert capsys.readouterr().out == said  # else the log has said it
+    assert (tmp_path / "begun").exists() == (code > 128)
     assert record(code, attempt=2) == code
     assert not (tmp_path / "run").exists() and not (tmp_path / "x").exists()
 
@@ -118,6 +121,8 @@ def test_of_a_traceback_the_exception_is_the_reason(record, tmp_path):
     assert said_at_last(other.splitlines()).startswith("torch._dynamo.exc.Unsupported: CUDA")
     assert said_at_last(["Traceback (most recent call last):", "  cut"]) == "  cut"
     assert said_at_last(["  ", ""]) == ""
+    killed = ["Traceback (most recent call last):", "  at", "Warning: x", "killed by SIGKILL"]
+    assert said_at_last(killed) == "killed by SIGKILL"
 
 
 def test_bad_input_is_recorded_at_once(record, tmp_path):
@@ -125,8 +130,9 @@ def test_bad_input_is_recorded_at_once(record, tmp_path):
     assert read_record(tmp_path / "run")["reason"] == "--depth: too deep"
 
 
-def test_an_interruption_by_a_person_is_never_recorded(record, tmp_path):
+def test_an_interruption_by_a_person_is_never_recorded(record, tmp_path, capsys):
     assert record(INTERRUPTED, attempt=3) == INTERRUPTED
+    assert capsys.readouterr().out == ""  # the display looks for what train.py has said
     assert not (tmp_path / "run").exists()
 
 

@@ -21,7 +21,7 @@ from normres.estimates import (
     reference,
 )
 from normres.progress import Display
-from normres.time_left import TimeLeft, record_of
+from normres.time_left import BELIEVED_SECONDS, TimeLeft, record_of
 from pipelines import pipeline, workflow
 
 RESNET = {"models": ["resnet"], "norms": ["none"], "batch_size": 32, "learning_rate": 1e-4}
@@ -39,9 +39,52 @@ def test_the_time_left_follows_the_runs_in_training(tmp_path, monkeypatch, gpus,
     left = time_left(many, gpus=gpus)
     ((each, _),) = left.count
     assert left.seconds(80) == pytest.approx(80 * each / places)
-    state = {"seconds_left": each, "fraction": 0.5}
+    start = left.estimates.reference.start
+    trains = each - start
+    state = {"seconds_left": trains, "fraction": 0.5}
     found = left.seconds(80, [(*run, state) for run in list(many.runs)[:4]])
-    assert found == pytest.approx((76 * 2 * each + 4 * each) / places, rel=0.15)
+    assert found == pytest.approx((76 * (start + 2 * trains) + 4 * trains) / places, rel=0.2)
+
+
+def test_a_run_as_estimated_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    many = pipeline(80, models=["convnet"], norms=["none"], batch_size=32, learning_rate=1e-4)
+    left = time_left(many, gpus=4)
+    ((each, _),) = left.count
+    half = (each - left.estimates.reference.start) / 2
+    states = [(*run, {"seconds_left": half, "fraction": 0.5}) for run in list(many.runs)[:4]]
+    assert left.seconds(80, states) == pytest.approx((76 * each + 4 * half) / 4)
+
+
+def test_a_linked_run_is_no_new_evidence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = pipeline(2, **RESNET)
+    prepare_digits()
+    first, second = made.runs
+    record = Path("results/store/key/epochs-30/run.json")
+    record.parent.mkdir(parents=True)
+    write_record(made, *first, 100, path=record)
+    left = time_left(made)
+    assert not left.estimates.learn(record)
+    write_record(made, *second, 300)
+    assert left.estimates.learn(record_of(*second))
+    assert not left.estimates.learn(record_of(*second))
+    assert not left.estimates.learn(Path("nowhere"))
+    left._estimate()
+    ((each, _),) = left.count
+    assert each == pytest.approx(200 + left.estimates.reference.start)
+
+
+def test_the_plan_says_why_no_gpu_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("normres.progress.gpu_trouble", lambda: "driver mismatch")
+    display = Display(workflow(cores=2), pipeline(1, **RESNET))
+    display.to_train = set(display.pipeline.runs)
+    display.estimate()
+    assert "nvidia-smi" not in display.describe_plan()  # --resources gpu=0: nobody looked
+    display.pipeline.gpus_looked_for = True
+    expected = "on 2 cores, since nvidia-smi lists no GPU: driver mismatch ("
+    assert expected in display.describe_plan()
 
 
 def test_the_first_seconds_of_a_run_say_little(tmp_path, monkeypatch):
@@ -63,10 +106,12 @@ def test_the_last_run_is_waited_for_however_many_cores_there_are(tmp_path, monke
     deep, small = ("many", "resnet/none/seed0"), ("many", "convnet/none/seed0")
     alone = left.estimates.seconds(deep[0], made.runs[deep])
     assert left.seconds(2) == pytest.approx(alone)
-    half = {"seconds_left": alone / 2, "fraction": 0.5}
-    assert left.seconds(2, [(*deep, half)]) == pytest.approx(alone / 2)
+    half = (alone - left.estimates.reference.start) / 2
+    state = {"seconds_left": half, "fraction": 0.5}
+    assert left.seconds(2, [(*deep, state)]) == pytest.approx(half)
     left.end_run(deep)
     assert left.seconds(1) < alone / 2 and left.to_train == {small}
+    assert left.believed == BELIEVED_SECONDS  # it has no record, as one that failed
 
 
 def write_record(made, study, run, seconds, checksum="sha256:a", path=None):
@@ -79,6 +124,7 @@ def write_record(made, study, run, seconds, checksum="sha256:a", path=None):
         "data": {"checksum": checksum},
         "specification": specification,
     }
+    record["checksum"] = f"{specification} {run} {seconds} {checksum}"
     path = path or record_of(study, run)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record))
@@ -133,7 +179,7 @@ def test_what_is_said_to_be_left_comes_true(tmp_path, monkeypatch, seed):
     for (study, name), run in made.runs.items():
         factor = TOOK[run.model][run.norm] * chance.uniform(0.9, 1.1)
         takes[study, name] = factor * left.estimates.seconds(study, run)
-    training, now, said = {}, 0.0, []
+    training, now, said, start = {}, 0.0, [], left.estimates.reference.start
     while queue or training:
         while queue and len(training) < 2:
             training[queue.pop(0)] = now
@@ -141,7 +187,10 @@ def test_what_is_said_to_be_left_comes_true(tmp_path, monkeypatch, seed):
         while now < min(ends.values()):
             states = []
             for key, began in training.items():
-                fraction = (now - began) / takes[key]
+                trained = now - began - start  # what a run says of itself
+                if trained < 0:
+                    continue
+                fraction = trained / (takes[key] - start)
                 seconds = ends[key] - now if fraction else None
                 states.append((*key, {"fraction": fraction, "seconds_left": seconds}))
             said.append((now, left.seconds(len(queue) + len(training), states)))
@@ -149,7 +198,7 @@ def test_what_is_said_to_be_left_comes_true(tmp_path, monkeypatch, seed):
         now = min(ends.values())
         first = min(ends, key=ends.get)
         del training[first]
-        write_record(made, *first, takes[first] - left.estimates.reference.start)
+        write_record(made, *first, takes[first] - start)
         left.end_run(first)
     wrong = [(at / now, (at + seconds) / now - 1) for at, seconds in said]
     assert len(said) > 30

@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 
 from normres.errors import run_command
-from normres.failures import add_attempt, describe, final_reason, note_failure
+from normres.failures import add_attempt, end_attempt, final_reason, note_failure
 from normres.files import read_json
 from normres.housekeeping import HeldError, hold
 from normres.outputs import write_failure
@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
     parser.add_argument("--store", type=Path, required=True, help="where runs are kept")
     arguments = parser.parse_args(argv)
+    end_attempt(arguments.code, arguments.log, arguments.begun)
     reason = final_reason(arguments.code, arguments.attempt, arguments.attempts, arguments.log)
     if reason is None:
-        print(describe(arguments.code, arguments.log))
         return arguments.code
     plan = parse_plan(arguments.run)
     data = read_json(arguments.data / "dataset.json")["checksum"]

@@ -15,8 +15,8 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from normres.errors import BAD_INPUT, run_command
-from normres.failures import add_attempt, describe, final_reason, note_failure
+from normres.errors import run_command
+from normres.failures import add_attempt, end_attempt, final_reason, note_failure
 from normres.files import read_json
 from normres.tables import write_table
 from normres.timed import read_timed
@@ -36,16 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the table to write")
     parser.add_argument("--details", type=Path, help="timing.json to write, beside a timing.csv")
     arguments = parser.parse_args(argv)
+    end_attempt(arguments.code, arguments.log, arguments.begun)
     reason = final_reason(arguments.code, arguments.attempt, arguments.attempts, arguments.log)
-    norms = arguments.details is None
-    # A study that asks for norm_cost.csv can have it (analyses.py): a person asked for another's.
-    if reason is None or (norms and arguments.code == BAD_INPUT):
-        print(describe(arguments.code, arguments.log))
+    if reason is None:
         return arguments.code
     note_failure(arguments.failures, reason)
     listed = read_timed(arguments.timed)
     dataset = read_json(arguments.data / "dataset.json")
-    if norms:
+    if arguments.details is None:  # of norm layers
         side, _, channels = dataset["shape"]
         write_table(untimed_table(listed, channels, side, reason), arguments.out)
     else:

@@ -22,7 +22,7 @@ from normres.analyses import ONE_WAY
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import InputError, run_command
-from normres.failures import add_begun, attempt, note_failure
+from normres.failures import add_begun, note_failure, noted_attempt
 from normres.files import read_json
 from normres.leases import lease_for_timing
 from normres.models import norm_shapes
@@ -38,7 +38,7 @@ STATISTICS = ("median", "low", "high")
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    with attempt(arguments.begun, arguments.attempt, arguments.attempts):
+    with noted_attempt(arguments.begun, arguments.attempt, arguments.attempts):
         return time_all(arguments)
 
 

@@ -31,7 +31,7 @@ import pandas as pd
 
 from normres import catalog
 from normres.errors import InputError, run_command
-from normres.failures import add_begun, attempt, note_failure
+from normres.failures import add_begun, note_failure, noted_attempt
 from normres.files import read_json, replacing, write_json
 from normres.leases import lease_for_timing
 from normres.options import applies, option_schemas
@@ -46,7 +46,7 @@ SAY_SECONDS = 15  # between two lines about how far it is
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
-    with attempt(arguments.begun, arguments.attempt, arguments.attempts):
+    with noted_attempt(arguments.begun, arguments.attempt, arguments.attempts):
         time_all(arguments)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from normres import catalog
 from normres.errors import INTERRUPTED, STOPPED, run_command
-from normres.failures import add_begun, attempt
+from normres.failures import add_begun, noted_attempt
 from normres.images import open_images
 from normres.interruption import Interrupted, StopRequest, waiting
 from normres.options import option_schemas
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     plan = read_plan(arguments)
     try:
-        noted = attempt(arguments.begun, arguments.attempt, arguments.attempts)
+        noted = noted_attempt(arguments.begun, arguments.attempt, arguments.attempts)
         with noted, StopRequest() as stop:
             train(plan, arguments, stop)
     except Interrupted as interrupted:

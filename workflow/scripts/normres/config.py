@@ -127,8 +127,11 @@ def _check_keys(node: yaml.Node | None, path: str | Path, above: list[str]) -> N
 def _coerce_config(raw: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the configuration in which text has become what the schema asks for."""
     config = _coerce_values(raw, full["properties"])
-    if isinstance(config.get("study"), str | int):  # a name like 2024 is a number to YAML
-        config["study"] = str(config["study"]).split(",")
+    asked = config.get("study")
+    if isinstance(asked, int) and not isinstance(asked, bool):  # as YAML reads a name like 2024
+        asked = str(asked)
+    if isinstance(asked, str):
+        config["study"] = asked.split(",")
     if isinstance(config.get("studies"), dict):
         config["studies"] = {name: _coerce_study(s) for name, s in config["studies"].items()}
     return config

@@ -21,6 +21,10 @@ class DeviceError(Exception):
     """A device that was promised or seen and does not work: one line with where and what to do."""
 
 
+class KilledError(Exception):
+    """The attempt before was killed, and this one is not made; one line."""
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main`; exit with its code, or with one line and a code of this module.
 
@@ -36,6 +40,8 @@ def run_command(main: Callable[[], int | None]) -> None:
         end(str(error), BAD_INPUT)
     except DeviceError as error:
         end(str(error), NO_DEVICE)
+    except KilledError as error:
+        end(str(error), 1)
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         end(f"{named}{error.strerror or error}", 1)

@@ -95,6 +95,7 @@ class Estimates:
         # Seconds for 1,000 images of runs that cost the same, and a model's per guessed second.
         self.measured: dict[tuple, list[float]] = defaultdict(list)
         self.ratios: dict[str, list[float]] = defaultdict(list)
+        self.read: set[str] = set()  # checksums of records
         self.known: dict[tuple, float] = {}  # what follows from them, since there may be many runs
         records = sorted(
             RESULTS.glob("store/*/epochs-*[0-9]/run.json"), key=lambda p: p.stat().st_mtime
@@ -107,20 +108,28 @@ class Estimates:
             else f"nothing was trained here yet; from {self.reference.machine}"
         )
 
-    def learn(self, record: Path) -> None:
-        """Take into account what a run has taken, if its record says so: its run.json."""
+    def learn(self, record: Path) -> bool:
+        """Take into account what a run has taken, if its record says so and did not before.
+
+        `record` is its run.json; returns whether something new stood there.
+        """
         with suppress(*UNREADABLE):
             run = json.loads(record.read_text(encoding="utf-8"))
             data, specification, last = run["data"]["checksum"], run["specification"], run["final"]
             known = self._description(data)
             if run["environment"]["device"] != self.device or known is None:
-                return
+                return False
+            if run["checksum"] in self.read:  # linked from a study where it was read
+                return False
             images = images_trained(specification, known, last["epoch"])
             taken = 1000 * (last["train_seconds"] + last["eval_seconds"]) / images
             guess = self._guess(specification, known["shape"][0])
             self.measured[what_costs(specification, data)].append(taken)
             self.ratios[specification["model"]].append(taken / guess)
+            self.read.add(run["checksum"])
             self.known.clear()
+            return True
+        return False
 
     def _description(self, checksum: str) -> Mapping[str, Any] | None:
         """That of a study's data with this checksum, which may be prepared since it was guessed."""
@@ -154,12 +163,13 @@ class Estimates:
     def _guess(self, specification: Mapping[str, Any], side: int) -> float:
         """Seconds for 1,000 images of `side` x `side` pixels, by the reference alone."""
         model, known = specification["model"], self.reference.seconds
-        step = self.reference.step.get(model, 0.0) / specification["batch_size"]
-        per_thousand = self.slower * (known.get(model, max(known.values())) + 1000 * step)
+        per_thousand = known.get(model, max(known.values()))
         if specification["precision"] == "float32":
             per_thousand *= self.reference.float32
         depth = specification.get("depth", REFERENCE_DEPTH)
-        return per_thousand * side**2 / REFERENCE_SIDE**2 * depth / REFERENCE_DEPTH
+        per_thousand *= side**2 / REFERENCE_SIDE**2 * depth / REFERENCE_DEPTH
+        steps = 1000 / specification["batch_size"]
+        return self.slower * (per_thousand + steps * self.reference.step.get(model, 0.0))
 
     def timing_seconds(self, study: Study, repeats: int, cores: int) -> float:
         """Seconds of a study's timing: warm-ups side by side, then turns one by one."""
@@ -178,11 +188,6 @@ class Estimates:
         """Seconds of the timing of a study's norm layers alone."""
         normed = sum(run.norm != "none" for run in timed_configurations(study))
         return self.reference.start + normed * CASES * (repeats + 1) * CASE_SECONDS
-
-    def core_seconds(self, study: str, run: Run, cores: int) -> float:
-        """Seconds of one run of a study, times the cores it uses."""
-        threads = min(run.specification["cpu_threads"], cores)
-        return self.seconds(study, run) * threads
 
 
 def timed_configurations(study: Study) -> list[Run]:
@@ -221,7 +226,8 @@ def prepared(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """A data set's dataset.json; nothing where it is not prepared."""
     with suppress(*UNREADABLE):
         description = json.loads((RESULTS / "data" / dataset["id"] / "dataset.json").read_text())
-        return {key: int(description[key]) for key in ("n_train", "n_test")} | description
+        counts = {key: int(description[key]) for key in ("n_train", "n_test")}
+        return description | counts | {"shape": [int(size) for size in description["shape"]]}
     return {}
 
 

@@ -41,7 +41,9 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64, device=computation.device)
     correct = torch.zeros((), dtype=torch.int64, device=computation.device)
     logits, size = [], batch_size(images)
-    with short_of_memory(f"for {size} images to evaluate; try a smaller image_size"):
+    with short_of_memory(
+        f"for {size} images to evaluate; try a smaller image_size or runs_per_gpu"
+    ):
         for batch, labels in images.in_order(size):
             with computation.autocast():
                 output = network(batch).float()
@@ -49,12 +51,13 @@ def evaluate(
             correct += (output.argmax(1) == labels).sum()
             logits.append(output)
             after_batch()
+        all_logits = torch.cat(logits).cpu()
     hits = int(correct)
     return Evaluation(
         loss=float(loss) / len(images),
         correct=hits,
         accuracy=hits / len(images),
-        logits=torch.cat(logits).cpu(),
+        logits=all_logits,
     )
 
 

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED
+from normres.errors import BAD_INPUT, INTERRUPTED, STOPPED, KilledError
 from normres.files import append_line
 
 # How the pipeline's own commands begin the last line of their log.
-OWN_WORDS = ("error: ", "stopped by ", "wrote ", "interrupted", "not recorded")
+OWN_WORDS = ("error: ", "stopped by ", "killed by ", "wrote ", "interrupted", "not recorded")
+BEGUN = "file that is there while an attempt is made, and after one that was killed"
 HINTS = {"SIGKILL": "; was there enough memory?", "SIGUSR1": "; was the job's time over?"}
 
 
@@ -28,20 +29,21 @@ def add_attempt(parser: argparse.ArgumentParser, command: str) -> None:
     }
     for name, (kind, text) in options.items():
         parser.add_argument(name, type=kind, required=True, help=text)
+    parser.add_argument("--begun", type=Path, help=BEGUN)
 
 
 def add_begun(parser: argparse.ArgumentParser) -> None:
-    """Give a command line the options of `attempt`."""
-    parser.add_argument("--begun", type=Path, help="file that is there while an attempt is made")
+    """Give a command line the options of `noted_attempt`."""
+    parser.add_argument("--begun", type=Path, help=BEGUN)
     parser.add_argument("--attempt", type=int, default=1, help="which one this is, from 1")
     parser.add_argument("--attempts", type=int, default=1, help="how many there may be")
 
 
 @contextmanager
-def attempt(begun: Path | None, number: int, attempts: int) -> Iterator[None]:
+def noted_attempt(begun: Path | None, number: int, attempts: int) -> Iterator[None]:
     """Note in the file `begun` which attempt is made, until it ends in any way but by a kill.
 
-    Raises ChildProcessError instead of making the last attempt where the one before was killed: if
+    Raises KilledError instead of making the last attempt where the one before was killed: if
     that takes the shell with it, or is memory that a scheduler watches over, nobody else can record
     that there is no result, and Snakemake would not go on to the figures of the others.
     """
@@ -50,7 +52,7 @@ def attempt(begun: Path | None, number: int, attempts: int) -> Iterator[None]:
         return
     if number == attempts and begun.exists() and begun.read_text() == str(number - 1):
         begun.unlink()
-        raise ChildProcessError(f"killed in attempt {number - 1}; was there enough memory?")
+        raise KilledError(f"killed in attempt {number - 1}; was there enough memory?")
     begun.parent.mkdir(parents=True, exist_ok=True)
     begun.write_text(str(number))
     try:
@@ -67,6 +69,18 @@ def final_reason(code: int, attempt: int, attempts: int, log: Path) -> str | Non
     reason = describe(code, log)
     ended = code == 128 + signal.SIGTERM or (code == STOPPED and reason.endswith("SIGTERM"))
     return None if ended and "SLURM_JOB_ID" in os.environ else reason
+
+
+def end_attempt(code: int, log: Path, begun: Path | None) -> None:
+    """Say what ended an attempt, where its log does not, and that it was not killed.
+
+    After SIGKILL the mark of `noted_attempt` stays: a scheduler that killed for memory has counted
+    the attempt as failed, whatever is recorded.
+    """
+    if code > 128 and code != INTERRUPTED:
+        print(describe(code, log))
+    if code != 128 + signal.SIGKILL and begun is not None:
+        begun.unlink(missing_ok=True)
 
 
 def note_failure(path: Path, reason: str) -> None:

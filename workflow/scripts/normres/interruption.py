@@ -20,15 +20,16 @@ class Interrupted(Exception):
 class StopRequest:
     """While entered, notes the stop signals; `check` raises Interrupted once there was one.
 
-    One that was ignored before, as SIGHUP under nohup, stays so. A second SIGINT ends the process
-    as usual: a person does not want to wait for the step.
+    SIGHUP that was ignored before, as under nohup, stays so. A second SIGINT ends the process as
+    usual: a person does not want to wait for the step.
     """
 
     def __init__(self):
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> "StopRequest":
-        obeyed = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+        obeyed = [number for number in STOP_SIGNALS if number not in ignored]
         self.previous = {number: signal.signal(number, self._note) for number in obeyed}
         return self
 

@@ -95,6 +95,7 @@ class Pipeline:
             for name, study in self.studies.items()
         }
         self.on_this_machine = True  # jobs, and not on a cluster's nodes
+        self.gpus_looked_for = False  # how many this machine has decides where runs train
         for name in self.studies:
             self._check_length(name)
 
@@ -131,6 +132,7 @@ class Pipeline:
             self.on_this_machine = False
             return
         limit = workflow.global_resources.get("gpu").value
+        self.gpus_looked_for = limit is None and self.config.device != "cpu"
         gpus = len(visible_gpus()) if limit is None else limit
         workflow.register_resource("gpu", gpus * self.config.runs_per_gpu)
 

@@ -270,7 +270,7 @@ class Display(logging.Handler):
                 where += " that take turns on a GPU, since NVIDIA's MPS does not run"
         else:
             where = f"on {_count(places.runs, 'core')}"
-            if self.pipeline.config.device != "cpu" and (trouble := gpu_trouble()):
+            if self.pipeline.gpus_looked_for and (trouble := gpu_trouble()):
                 where += f", since nvidia-smi lists no GPU: {trouble}"
         return (
             f"{_count(len(self.to_train), 'run')} to train, {other}: "

@@ -10,7 +10,7 @@ from typing import Any
 
 from normres.config import Config
 from normres.estimates import JOB_SECONDS, Estimates
-from normres.grid import RECORD
+from normres.grid import RECORD, Run
 from normres.pipeline import RESULTS, Pipeline
 from normres.timed import TIMINGS
 
@@ -18,7 +18,7 @@ from normres.timed import TIMINGS
 # and evaluations come at the end of epochs: as if it had trained so long before, as estimated.
 BELIEVED_SECONDS = 10.0
 
-Key = tuple[str, str]  # study and run
+Key = tuple[str, str]  # study and run, or rule and study
 State = tuple[str, str, Mapping[str, Any]]  # study, run, and what its progress file says
 
 
@@ -82,6 +82,8 @@ class TimeLeft:
         self.pipeline, self.places = pipeline, Places(workflow, pipeline.config)
         self.estimates = Estimates(pipeline, self.places.device, self.places.sharing)
         self.to_train = set(to_train)
+        # Runs of a configuration take equally long: there may be thousands of them.
+        self.alike = {key: (key[0], *configuration(pipeline.runs[key])) for key in self.to_train}
         self.to_time = {(rule, study): self._timing(rule, study) for rule, study in to_time}
         self.job_seconds: list[float] = []  # what other jobs have taken
         self.ended: list[Key] = []  # runs that nothing was learnt from yet
@@ -95,15 +97,13 @@ class TimeLeft:
         return self.estimates.norm_timing_seconds(study, repeats)
 
     def _estimate(self) -> None:
-        """Estimate seconds and places of each run; a few kinds, where there are thousands."""
-        most = self.places.threads
-        self.kinds = {
-            key: (
-                self.estimates.seconds(key[0], run := self.pipeline.runs[key]),
-                min(run.specification["cpu_threads"], most),
-            )
-            for key in list(self.to_train)
-        }
+        """Estimate seconds and places of each run."""
+        left, most = list(self.to_train), self.places.threads
+        kinds = {}
+        for key, run in {self.alike[key]: self.pipeline.runs[key] for key in left}.items():
+            places = min(run.specification["cpu_threads"], most)
+            kinds[key] = self.estimates.seconds(key[0], run), places
+        self.kinds = {key: kinds[self.alike[key]] for key in left}
         self.count = Counter(self.kinds.values())
 
     def end_run(self, key: Key) -> None:
@@ -129,8 +129,8 @@ class TimeLeft:
         if self.ended:
             while self.ended:
                 key = self.ended.pop()
-                self.estimates.learn(record_of(*key))
-                self.believed += self.estimates.seconds(key[0], self.pipeline.runs[key])
+                if self.estimates.learn(record_of(*key)):
+                    self.believed += self.estimates.seconds(key[0], self.pipeline.runs[key])
             self._estimate()
         to_time = self.to_time | (timings or {})
         others = max(jobs - len(self.to_train) - len(to_time), 0)
@@ -143,23 +143,31 @@ class TimeLeft:
         Those that wait are stretched by what those in training take compared with estimates; the
         less, the more runs have ended, which the estimates follow.
         """
-        waiting, left = self.count.copy(), []
+        waiting, left, start = self.count.copy(), [], self.estimates.reference.start
         expected = taken = self.believed
         for study, run, state in states:
             if (kind := self.kinds.get((study, run))) is None:
                 continue
             waiting[kind] -= 1
-            done = kind[0] * state["fraction"]
-            took = done
+            # A run says how far it is from when it has started.
+            trains = kind[0] - start
+            took = done = trains * state["fraction"]
             if state["seconds_left"]:
                 took = state["seconds_left"] / (1 - state["fraction"]) * state["fraction"]
             expected, taken = expected + done, taken + took
             pace = (BELIEVED_SECONDS + took) / (BELIEVED_SECONDS + done)
-            left.append((pace * (kind[0] - done), kind[1], 1))
+            left.append((pace * (trains - done), kind[1], 1))
         pace = taken / expected
-        left += [(pace * each, places, n) for (each, places), n in waiting.items() if n > 0]
+        for (each, places), n in waiting.items():
+            if n > 0:
+                left.append((start + pace * (each - start), places, n))
         longest = max((seconds for seconds, *_ in left), default=0.0)
         return max(longest, sum(math.prod(parts) for parts in left) / self.places.runs)
+
+
+def configuration(run: Run) -> tuple:
+    """What runs have in common that differ in their seed alone."""
+    return run.model, run.norm, *run.axes.items()
 
 
 def record_of(study: str, run: str) -> Path:
