@@ -133,6 +133,7 @@ def kill_at_random(runs: Runs, name: str, duration: float, kills: int, chance: r
 
 def signal_in_step(number: int, sent: int) -> None:
     """Send `sent` to the process itself during step `number`, counted from 1."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
     step, steps = training.Step.eager, itertools.count(1)
 
     def stepping(run, positions):
