@@ -370,8 +370,9 @@ def test_a_norm_timing_that_fails_for_good_is_recorded(digits_folder, tmp_path):
     out = tmp_path / "norm_cost.csv"
     arguments = [*attempt_at(digits_folder, tmp_path), "--out", str(out)]
     assert record_untimed.main([*arguments, "--code", "69", "--attempt", "2"]) == 69
-    refused = record_untimed.main([*arguments, "--code", "2", "--attempt", "3"])
-    assert refused == 2 and not out.exists()  # a person asked for it by name: nothing to try again
+    assert not out.exists()
+    assert record_untimed.main([*arguments, "--code", "2", "--attempt", "1"]) == 0  # no use to try
+    assert {row["reason"] for row in rows(out)} == {"exit code 2"}
     assert record_untimed.main([*arguments, "--code", "137", "--attempt", "3"]) == 0
     written = rows(out)
     assert {row["n"] for row in written} == {"0"} and len(written) == 6 * len(LAYOUTS)
