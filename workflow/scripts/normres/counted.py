@@ -17,7 +17,7 @@ def list_networks(study: Study) -> dict[str, Any]:
     networks: dict[str, dict[str, Any]] = {}
     code, axes, used = {}, {}, set()
     # One run stands for its configuration: seeds share a network.
-    for run in {(r.model, r.norm, *r.axes.items()): r for r in study.runs}.values():
+    for run in {run.configuration: run for run in study.runs}.values():
         taken = catalog.options("networks", run.model) + catalog.options("norms", run.norm)
         kept = [k for k in (*taken, *MEMORY_OPTIONS) if k in run.specification]
         axes |= {axis: study.axes[axis] for axis in run.axes if axis in kept}

@@ -96,7 +96,6 @@ class Estimates:
         self.measured: dict[tuple, list[float]] = defaultdict(list)
         self.ratios: dict[str, list[float]] = defaultdict(list)
         self.read: set[str] = set()  # checksums of records
-        self.known: dict[tuple, float] = {}  # what follows from them, since there may be many runs
         records = sorted(
             RESULTS.glob("store/*/epochs-*[0-9]/run.json"), key=lambda p: p.stat().st_mtime
         )
@@ -127,7 +126,6 @@ class Estimates:
             self.measured[what_costs(specification, data)].append(taken)
             self.ratios[specification["model"]].append(taken / guess)
             self.read.add(run["checksum"])
-            self.known.clear()
             return True
         return False
 
@@ -153,12 +151,11 @@ class Estimates:
         """
         description = self.descriptions[study]
         alike = what_costs(run.specification, description.get("checksum"))
-        if (study, alike) not in self.known:
-            others = [ratio for ratios in self.ratios.values() for ratio in ratios]
-            ratio = median(self.ratios.get(run.model, others) or [1.0])
-            guess = ratio * self._guess(run.specification, description["shape"][0])
-            self.known[study, alike] = median(self.measured.get(alike, [guess]))
-        return self.known[study, alike]
+        if alike in self.measured:
+            return median(self.measured[alike])
+        others = [ratio for ratios in self.ratios.values() for ratio in ratios]
+        ratio = median(self.ratios.get(run.model, others) or [1.0])
+        return ratio * self._guess(run.specification, description["shape"][0])
 
     def _guess(self, specification: Mapping[str, Any], side: int) -> float:
         """Seconds for 1,000 images of `side` x `side` pixels, by the reference alone."""

@@ -46,6 +46,11 @@ class Run:
     fingerprint: str
 
     @property
+    def configuration(self) -> tuple[Any, ...]:
+        """What runs have in common that differ in their seed alone."""
+        return self.model, self.norm, *self.axes.items()
+
+    @property
     def name(self) -> str:
         """The run's folder below runs/, e.g. resnet/batch/learning_rate=0.001/seed0."""
         axes = [f"{axis}={_text(value)}" for axis, value in self.axes.items()]
@@ -307,7 +312,7 @@ def _comparisons(
                 key: _normal(value, option_schemas().get(key, text))
                 for key, value in entry[side].items()
             }
-    found = {(r.model, r.norm, *r.axes.items()): r for r in runs}.values()
+    found = {run.configuration: run for run in runs}.values()
     configurations = [{"model": r.model, "norm": r.norm, **r.axes} for r in found]
     comparisons.expand(entries, configurations, axes, f"{where}.comparisons")
     interest = study.get("differences_of_interest", [0.5, 1.0])

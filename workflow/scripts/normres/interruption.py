@@ -28,8 +28,9 @@ class StopRequest:
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> "StopRequest":
-        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-        obeyed = [number for number in STOP_SIGNALS if number not in ignored]
+        obeyed = set(STOP_SIGNALS)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            obeyed.remove(signal.SIGHUP)
         self.previous = {number: signal.signal(number, self._note) for number in obeyed}
         return self
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from normres.config import Config
 from normres.estimates import JOB_SECONDS, Estimates
-from normres.grid import RECORD, Run
+from normres.grid import RECORD
 from normres.pipeline import RESULTS, Pipeline
 from normres.timed import TIMINGS
 
@@ -83,7 +83,7 @@ class TimeLeft:
         self.estimates = Estimates(pipeline, self.places.device, self.places.sharing)
         self.to_train = set(to_train)
         # Runs of a configuration take equally long: there may be thousands of them.
-        self.alike = {key: (key[0], *configuration(pipeline.runs[key])) for key in self.to_train}
+        self.alike = {key: (key[0], pipeline.runs[key].configuration) for key in self.to_train}
         self.to_time = {(rule, study): self._timing(rule, study) for rule, study in to_time}
         self.job_seconds: list[float] = []  # what other jobs have taken
         self.ended: list[Key] = []  # runs that nothing was learnt from yet
@@ -163,11 +163,6 @@ class TimeLeft:
                 left.append((start + pace * (each - start), places, n))
         longest = max((seconds for seconds, *_ in left), default=0.0)
         return max(longest, sum(math.prod(parts) for parts in left) / self.places.runs)
-
-
-def configuration(run: Run) -> tuple:
-    """What runs have in common that differ in their seed alone."""
-    return run.model, run.norm, *run.axes.items()
 
 
 def record_of(study: str, run: str) -> Path:

@@ -26,7 +26,7 @@ def list_timed(study: Study, repeats: int) -> dict[str, Any]:
     timed: dict[str, dict[str, Any]] = {}
     code, axes, used = {}, {}, set()
     # One run stands for its configuration: seeds share a time.
-    for run in {(r.model, r.norm, *r.axes.items()): r for r in study.runs}.values():
+    for run in {run.configuration: run for run in study.runs}.values():
         taken = [k for k in defaults if k in run.specification and k not in UNTIMED_OPTIONS]
         used.update(taken)
         chosen = {axis: value for axis, value in run.axes.items() if axis in taken}
