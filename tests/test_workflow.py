@@ -261,6 +261,20 @@ def test_the_last_line_says_where_that_is_which_was_asked_for(small, lost, targe
     assert small.run(target).rstrip().splitlines()[-1] == line
 
 
+@pytest.mark.parametrize("quiet", [[], ["progress"], ["all"]])
+def test_a_quiet_call_says_where_the_results_are_and_no_progress(small, quiet):
+    """Snakemake tells no display then which jobs have ended: 0 of all jobs were done to the end."""
+    for lost in ("complexity.csv", "runs/convnet/none/seed0/run.json"):
+        (small.results() / lost).unlink()
+    progress = small.results() / "logs" / "convnet" / "none" / "seed0.progress.json"
+    progress.write_text("{}")
+    target = "results/tiny/complexity.csv"
+    said = small.run(target, "results/tiny/runs/convnet/none/seed0/run.json", "--quiet", *quiet)
+    assert said.rstrip().splitlines()[-1].startswith("Made: results/tiny/complexity.csv")
+    assert "to train" not in said and " jobs, " not in said
+    assert not progress.exists()
+
+
 def test_the_files_of_a_study(small):
     results = small.results()
     for name in (

@@ -21,6 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
 from snakemake.settings.types import ExecMode
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -132,6 +133,11 @@ class Display(logging.Handler):
         asked_for_more = self.workflow.dryrun or output.verbose or output.printshellcmds
         return not asked_for_more
 
+    def told(self) -> bool:
+        """Whether progress is to be shown; under `--quiet` not even the end of a job is told."""
+        quiet = set(self.workflow.output_settings.quiet or ())
+        return not quiet & {Quietness.PROGRESS, Quietness.ALL}
+
     def replaces(self, record: logging.LogRecord) -> bool:
         """Whether the display says what this message of Snakemake's would say."""
         overview = getattr(record, "event", None) in (LogEvent.RUN_INFO, LogEvent.RESOURCES_INFO)
@@ -207,7 +213,7 @@ class Display(logging.Handler):
 
     def start(self) -> None:
         """Called when the jobs start."""
-        if not self.active():
+        if not (self.active() and self.told()):
             return
         self.started = time.monotonic()
         self.estimate()
@@ -221,6 +227,8 @@ class Display(logging.Handler):
         What was recorded as failed is named, and the call exits with 1, whatever it asked for.
         """
         self._end()
+        for job in self.jobs.values():  # whose end was not told
+            self._forget_progress(job)
         dag, studies = self.workflow.dag, self.pipeline.studies
         asked = endings.outputs(dag)
         for line in endings.verdicts(asked, studies):
