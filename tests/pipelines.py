@@ -12,8 +12,8 @@ def pipeline(seeds, settings=None, **changes):
     return Pipeline(read_config({"study": "many", "studies": {"many": study}, **(settings or {})}))
 
 
-def workflow(gpus=0, **settings):
+def workflow(gpus=0, memory_mb=1_000_000, **settings):
     """As much of Snakemake's as a display looks at."""
-    slots = {"gpu": SimpleNamespace(value=gpus)}
+    slots = {"gpu": SimpleNamespace(value=gpus), "mem_mb": SimpleNamespace(value=memory_mb)}
     defaults = {"nodes": None, "cores": 8, "dryrun": False, "global_resources": slots}
     return SimpleNamespace(**defaults | settings)

@@ -261,6 +261,16 @@ def test_the_last_line_says_where_that_is_which_was_asked_for(small, lost, targe
     assert small.run(target).rstrip().splitlines()[-1] == line
 
 
+def test_little_memory_is_no_reason_to_refuse(small):
+    """The timing asks for more, and takes what there is."""
+    limit = ("--resources", "mem_mb=3000", "--")
+    said = small.run("--dry-run", "--forceall", *limit)
+    assert "on 1 core of 2, since memory is free for no more runs" in said
+    (small.results() / "timing.csv").unlink()
+    small.run(*limit)
+    assert (small.results() / "timing.csv").exists()
+
+
 @pytest.mark.parametrize("quiet", [[], ["progress"], ["all"]])
 def test_a_quiet_call_says_where_the_results_are_and_no_progress(small, quiet):
     """Snakemake tells no display then which jobs have ended: 0 of all jobs were done to the end."""

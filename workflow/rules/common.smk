@@ -10,7 +10,7 @@ pipeline = load_pipeline(config, workflow.overwrite_configfiles)
 job_environment.prepare(
     pipeline.config, workflow.overwrite_configfiles, workflow.config_settings.config
 )
-pipeline.share_gpus(workflow)
+pipeline.share_machine(workflow)
 outlive_warnings(workflow)
 display = attach_display(workflow, pipeline)
 workplace = Workplace(RESULTS)

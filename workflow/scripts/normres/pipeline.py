@@ -25,6 +25,7 @@ from normres.failures import count_failures
 from normres.files import canonical, digest
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
+from normres.memory import RUN_MB, share_memory
 from normres.options import option_schemas
 from normres.timed import TIMINGS, list_timed
 
@@ -96,6 +97,8 @@ class Pipeline:
         }
         self.on_this_machine = True  # jobs, and not on a cluster's nodes
         self.gpus_looked_for = False  # how many this machine has decides where runs train
+        self.run_mb = RUN_MB["cuda"]  # of this machine's memory, for a run
+        self.memory_mb = sys.maxsize  # for all jobs at a time
         for name in self.studies:
             self._check_length(name)
 
@@ -122,8 +125,8 @@ class Pipeline:
         )
         return f"(?:{models})/(?:{norms})/(?:[a-z0-9_]+=[^/]+/)*seed(?:{seeds})"
 
-    def share_gpus(self, workflow) -> None:
-        """Let `runs_per_gpu` runs share each GPU of this machine (see leases.py).
+    def share_machine(self, workflow) -> None:
+        """Let runs share this machine's memory, and `runs_per_gpu` each GPU (see leases.py).
 
         Snakemake's limit `gpu` counts GPUs; without one, all that this machine has may be used. On
         a cluster (`nodes` is its number of jobs), each run has a GPU that the scheduler gives it.
@@ -135,6 +138,8 @@ class Pipeline:
         self.gpus_looked_for = limit is None and self.config.device != "cpu"
         gpus = len(visible_gpus()) if limit is None else limit
         workflow.register_resource("gpu", gpus * self.config.runs_per_gpu)
+        self.run_mb = RUN_MB["cuda" if gpus and self.run_gpus else "cpu"]
+        self.memory_mb = share_memory(workflow)
 
     def constant(self, function: Callable[[Any], Any]) -> Any:
         """What `function` returns where that is the same for every run, else `function`.
@@ -176,6 +181,10 @@ class Pipeline:
     def run_gpus(self) -> int:
         """GPUs of a run; Snakemake makes it 0 where its limit `gpu` is 0."""
         return 0 if self.config.device == "cpu" else 1
+
+    def memory(self, needed: int) -> int:
+        """Memory of a job in MB: what it needs, or all that there is for it."""
+        return min(needed, self.memory_mb)
 
     def timing_threads(self, wildcards) -> int:
         """CPU threads of a timing: all, so that nothing else is computed here meanwhile."""

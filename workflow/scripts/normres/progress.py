@@ -278,6 +278,8 @@ class Display(logging.Handler):
                 where += " that take turns on a GPU, since NVIDIA's MPS does not run"
         else:
             where = f"on {_count(places.runs, 'core')}"
+            if places.runs < places.cores:
+                where += f" of {places.cores}, since memory is free for no more runs"
             if self.pipeline.gpus_looked_for and (trouble := gpu_trouble()):
                 where += f", since nvidia-smi lists no GPU: {trouble}"
         return (

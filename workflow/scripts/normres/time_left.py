@@ -25,8 +25,8 @@ State = tuple[str, str, Mapping[str, Any]]  # study, run, and what its progress 
 class Places:
     """How much a call of Snakemake does at a time; asked when Snakemake has settled it."""
 
-    def __init__(self, workflow, config: Config):
-        self.workflow, self.config = workflow, config
+    def __init__(self, workflow, config: Config, run_mb: int):
+        self.workflow, self.config, self.run_mb = workflow, config, run_mb
 
     @property
     def on_cluster(self) -> bool:
@@ -48,8 +48,15 @@ class Places:
     @property
     def runs(self) -> int:
         """How many runs may train at a time; on this machine's CPU, its cores."""
-        most = self.workflow.nodes if self.on_cluster else self.workflow.cores
-        return max(1, min(most, self.gpus or most))
+        if self.on_cluster:
+            return max(1, min(self.workflow.nodes, self.gpus or self.workflow.nodes))
+        cores = self.workflow.cores
+        return max(1, min(cores, self.gpus or cores, self.fitting))
+
+    @property
+    def fitting(self) -> int:
+        """How many runs this machine has memory for."""
+        return self.workflow.global_resources.get("mem_mb").value // self.run_mb
 
     @property
     def sharing(self) -> int:
@@ -79,7 +86,7 @@ class TimeLeft:
     def __init__(
         self, workflow, pipeline: Pipeline, to_train: Iterable[Key], to_time: Iterable[Key]
     ):
-        self.pipeline, self.places = pipeline, Places(workflow, pipeline.config)
+        self.pipeline, self.places = pipeline, Places(workflow, pipeline.config, pipeline.run_mb)
         self.estimates = Estimates(pipeline, self.places.device, self.places.sharing)
         self.to_train = set(to_train)
         # Runs of a configuration take equally long: there may be thousands of them.
