@@ -99,7 +99,7 @@ def test_more_networks_than_a_command_line_holds_are_refused_in_one_line():
 
 def test_redrawing_takes_no_longer_with_ten_thousand_runs(ten_thousand, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    output = SimpleNamespace(verbose=False, printshellcmds=False)
+    output = SimpleNamespace(verbose=False, printshellcmds=False, quiet=None)
     display = Display(workflow(output_settings=output), ten_thousand)
     display.to_train = set(ten_thousand.runs)
     monkeypatch.setattr(display, "_show", lambda: None)
