@@ -28,7 +28,8 @@ RESNET = {"models": ["resnet"], "norms": ["none"], "batch_size": 32, "learning_r
 
 
 def time_left(made, to_train=None, **settings):
-    return TimeLeft(workflow(**settings), made, made.runs if to_train is None else to_train, [])
+    to_train = made.runs if to_train is None else to_train
+    return TimeLeft(workflow(**settings), made, to_train, [], made.run_mb)
 
 
 @pytest.mark.parametrize("gpus, places", [(0, 8), (4, 4)])

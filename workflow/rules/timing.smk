@@ -34,7 +34,7 @@ rule time_training:
         "../../envs/pytorch.yaml"
     threads: pipeline.timing_threads
     resources:
-        mem_mb=pipeline.memory(16000),
+        mem_mb=16000,
         gpu=pipeline.timing_gpus,
         attempt=lambda wildcards, attempt: attempt,
     message:
@@ -70,7 +70,7 @@ rule time_norms:
         "../../envs/pytorch.yaml"
     threads: pipeline.timing_threads
     resources:
-        mem_mb=pipeline.memory(8000),
+        mem_mb=8000,
         gpu=pipeline.timing_gpus,
         attempt=lambda wildcards, attempt: attempt,
     params:

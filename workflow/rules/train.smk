@@ -19,7 +19,7 @@ rule train:
         "../../envs/pytorch.yaml"
     threads: pipeline.constant(pipeline.run_threads)
     resources:
-        mem_mb=pipeline.memory(pipeline.run_mb),
+        mem_mb=pipeline.run_mb,
         gpu=pipeline.run_gpus,
         attempt=lambda wildcards, attempt: attempt,
     params:

@@ -98,7 +98,6 @@ class Pipeline:
         self.on_this_machine = True  # jobs, and not on a cluster's nodes
         self.gpus_looked_for = False  # how many this machine has decides where runs train
         self.run_mb = RUN_MB["cuda"]  # of this machine's memory, for a run
-        self.memory_mb = sys.maxsize  # for all jobs at a time
         for name in self.studies:
             self._check_length(name)
 
@@ -139,7 +138,7 @@ class Pipeline:
         gpus = len(visible_gpus()) if limit is None else limit
         workflow.register_resource("gpu", gpus * self.config.runs_per_gpu)
         self.run_mb = RUN_MB["cuda" if gpus and self.run_gpus else "cpu"]
-        self.memory_mb = share_memory(workflow)
+        share_memory(workflow)
 
     def constant(self, function: Callable[[Any], Any]) -> Any:
         """What `function` returns where that is the same for every run, else `function`.
@@ -181,10 +180,6 @@ class Pipeline:
     def run_gpus(self) -> int:
         """GPUs of a run; Snakemake makes it 0 where its limit `gpu` is 0."""
         return 0 if self.config.device == "cpu" else 1
-
-    def memory(self, needed: int) -> int:
-        """Memory of a job in MB: what it needs, or all that there is for it."""
-        return min(needed, self.memory_mb)
 
     def timing_threads(self, wildcards) -> int:
         """CPU threads of a timing: all, so that nothing else is computed here meanwhile."""

@@ -74,6 +74,7 @@ class Display(logging.Handler):
         self.done = self.total = 0
         self.to_train: set[Key] = set()
         self.to_time: set[Key] = set()  # rule and study of timings
+        self.run_mb = pipeline.run_mb  # unless `--set-resources` says otherwise
         self.job_started: dict[int, float] = {}
         self.started = time.monotonic()
         self.time_left: TimeLeft | None = None
@@ -148,6 +149,8 @@ class Display(logging.Handler):
             return
         for job in self.workflow.dag.needrun_jobs():
             if job.rule.name == "train":
+                if not self.to_train:
+                    self.run_mb = job.resources.get("mem_mb", self.run_mb)
                 self.to_train.add((job.wildcards.study, job.wildcards.run))
             elif job.rule.name in TIMINGS:
                 self.to_time.add((job.rule.name, job.wildcards.study))
@@ -261,7 +264,9 @@ class Display(logging.Handler):
 
     def estimate(self) -> None:
         """Estimate what is planned."""
-        self.time_left = TimeLeft(self.workflow, self.pipeline, self.to_train, self.to_time)
+        self.time_left = TimeLeft(
+            self.workflow, self.pipeline, self.to_train, self.to_time, self.run_mb
+        )
 
     def describe_plan(self) -> str:
         """In words, what Snakemake is about to do and about how long it takes."""
@@ -273,15 +278,17 @@ class Display(logging.Handler):
         if places.on_cluster:
             where = f"with {_count(places.runs, 'run')} at a time, without waiting in the queue"
         elif places.device == "cuda":
-            where = f"with {_count(places.runs, 'run')} at a time"
+            where = f"with {_count(min(places.runs, places.fitting), 'run')} at a time"
             if places.sharing > 1 and not mps_is_running():
                 where += " that take turns on a GPU, since NVIDIA's MPS does not run"
         else:
             where = f"on {_count(places.runs, 'core')}"
-            if places.runs < places.cores:
-                where += f" of {places.cores}, since memory is free for no more runs"
+            if self.time_left.memory_binds:
+                where += f", {_count(places.fitting, 'run')} at a time"
             if self.pipeline.gpus_looked_for and (trouble := gpu_trouble()):
                 where += f", since nvidia-smi lists no GPU: {trouble}"
+        if self.time_left.memory_binds:
+            where += ", since memory is free for no more"
         return (
             f"{_count(len(self.to_train), 'run')} to train, {other}: "
             f"about {left} {where} ({self.time_left.estimates.source})"

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -48,22 +49,23 @@ class Places:
     @property
     def runs(self) -> int:
         """How many runs may train at a time; on this machine's CPU, its cores."""
-        if self.on_cluster:
-            return max(1, min(self.workflow.nodes, self.gpus or self.workflow.nodes))
-        cores = self.workflow.cores
-        return max(1, min(cores, self.gpus or cores, self.fitting))
+        most = self.workflow.nodes if self.on_cluster else self.workflow.cores
+        return max(1, min(most, self.gpus or most))
 
     @property
     def fitting(self) -> int:
-        """How many runs this machine has memory for."""
-        return self.workflow.global_resources.get("mem_mb").value // self.run_mb
+        """How many runs this machine has memory for; a cluster's scheduler counts by itself."""
+        limit = None if self.on_cluster else self.workflow.global_resources.get("mem_mb").value
+        if not limit or not self.run_mb:  # Snakemake lets no job ask for more than 0 then
+            return sys.maxsize
+        return max(1, limit // self.run_mb)
 
     @property
     def sharing(self) -> int:
         """How many runs train on a GPU at a time; a cluster gives each its own."""
         if not self.gpus or self.on_cluster:
             return 1
-        return math.ceil(self.runs * self.config.runs_per_gpu / self.gpus)
+        return math.ceil(min(self.runs, self.fitting) * self.config.runs_per_gpu / self.gpus)
 
     @property
     def cores(self) -> int:
@@ -79,14 +81,19 @@ class Places:
 class TimeLeft:
     """The time until the runs `to_train`, the timings `to_time` and all other jobs are done.
 
-    `to_time` are rules and studies. What ends is told by `end_run`, `end_timing` and `end_job`, by
-    another thread than the one that asks for `seconds`, if need be.
+    `to_time` are rules and studies, `run_mb` the memory of a run. What ends is told by `end_run`,
+    `end_timing` and `end_job`, by another thread than the one that asks for `seconds`, if need be.
     """
 
     def __init__(
-        self, workflow, pipeline: Pipeline, to_train: Iterable[Key], to_time: Iterable[Key]
+        self,
+        workflow,
+        pipeline: Pipeline,
+        to_train: Iterable[Key],
+        to_time: Iterable[Key],
+        run_mb: int,
     ):
-        self.pipeline, self.places = pipeline, Places(workflow, pipeline.config, pipeline.run_mb)
+        self.pipeline, self.places = pipeline, Places(workflow, pipeline.config, run_mb)
         self.estimates = Estimates(pipeline, self.places.device, self.places.sharing)
         self.to_train = set(to_train)
         # Runs of a configuration take equally long: there may be thousands of them.
@@ -112,6 +119,12 @@ class TimeLeft:
             kinds[key] = self.estimates.seconds(key[0], run), places
         self.kinds = {key: kinds[self.alike[key]] for key in left}
         self.count = Counter(self.kinds.values())
+
+    @property
+    def memory_binds(self) -> bool:
+        """Whether more runs would train at a time if there were more memory."""
+        threads = min((places for _, places in self.count), default=1)
+        return self.places.fitting < min(len(self.to_train), self.places.runs // threads)
 
     def end_run(self, key: Key) -> None:
         """A run has ended; what it took tells about those that are left."""
@@ -169,7 +182,9 @@ class TimeLeft:
             if n > 0:
                 left.append((start + pace * (each - start), places, n))
         longest = max((seconds for seconds, *_ in left), default=0.0)
-        return max(longest, sum(math.prod(parts) for parts in left) / self.places.runs)
+        by_places = sum(math.prod(parts) for parts in left) / self.places.runs
+        by_memory = sum(seconds * n for seconds, _, n in left) / self.places.fitting
+        return max(longest, by_places, by_memory)
 
 
 def record_of(study: str, run: str) -> Path:
