@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+from snakemake.resources import Resources
+
 from normres.config import read_config
 from normres.pipeline import Pipeline
 from project_copy import LARGE_GRID
@@ -17,3 +19,14 @@ def workflow(gpus=0, memory_mb=1_000_000, **settings):
     slots = {"gpu": SimpleNamespace(value=gpus), "mem_mb": SimpleNamespace(value=memory_mb)}
     defaults = {"nodes": None, "cores": 8, "dryrun": False, "global_resources": slots}
     return SimpleNamespace(**defaults | settings)
+
+
+def machine(nodes=None, main=True, **limits):
+    """As much of Snakemake's as shares out a machine: its limits, which can be registered."""
+    resources = Resources.from_mapping(limits)
+    return SimpleNamespace(
+        is_main_process=main,
+        nodes=nodes,
+        global_resources=resources,
+        register_resource=resources.__setitem__,
+    )

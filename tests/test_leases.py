@@ -9,13 +9,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from snakemake.resources import Resources
 
 from conftest import PROJECT
 from normres import leases
-from normres.config import read_config
 from normres.leases import gpu_trouble, lease_folder, lease_gpu, visible_gpus
-from normres.pipeline import ALL_CORES, Pipeline
+from normres.pipeline import ALL_CORES
+from pipelines import machine, pipeline
 
 # Takes a slot, notes begin and end of holding it, and may wait to be killed in between.
 # What it prints goes to the test; lines appended to the journal have one order for all processes.
@@ -274,19 +273,12 @@ def give_up():
 )
 def test_the_limit_of_snakemake(monkeypatch, limit, nodes, main, expected):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    study = {"dataset": "digits", "models": ["convnet"], "norms": ["none"], "seeds": [0]}
-    config = {"study": "s", "studies": {"s": {**study, "epochs": 1}}, "runs_per_gpu": 3}
-    limits = Resources.from_mapping({} if limit is None else {"gpu": limit})
-    workflow = SimpleNamespace(
-        is_main_process=main,
-        nodes=nodes,
-        global_resources=limits,
-        register_resource=limits.__setitem__,
-    )
-    pipeline, alone = Pipeline(read_config(config)), main and nodes is None
-    pipeline.share_machine(workflow)
+    asked = machine(nodes, main, **({} if limit is None else {"gpu": limit}))
+    made, alone = pipeline(1, {"runs_per_gpu": 3}), main and nodes is None
+    made.share_machine(asked)
+    limits = asked.global_resources
     assert limits.get("gpu").value == expected
     assert (limits.get("mem_mb").value is not None) == alone
-    job = SimpleNamespace(study="s")  # a timing: a whole GPU and all cores, or a job's own
-    assert pipeline.timing_gpus(job) == (3 if alone else 1)
-    assert pipeline.timing_threads(job) == (ALL_CORES if alone else 1)
+    job = SimpleNamespace(study="many")  # a timing: a whole GPU and all cores, or a job's own
+    assert made.timing_gpus(job) == (3 if alone else 1)
+    assert made.timing_threads(job) == (ALL_CORES if alone else 1)

@@ -4,23 +4,12 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from snakemake.resources import Resources
 
 from normres import memory
-from normres.config import read_config
 from normres.memory import RUN_MB, V1, V2, free_mb, share_memory
-from normres.pipeline import Pipeline
 from normres.progress import Display
 from normres.time_left import TimeLeft
-from pipelines import pipeline, workflow
-
-CONFIG = {
-    "study": "s",
-    "studies": {
-        "s": {"dataset": "digits", "models": ["convnet"], "norms": ["none"], "seeds": [0]}
-        | {"epochs": 1}
-    },
-}
+from pipelines import machine, pipeline, workflow
 
 GRID_OF_ONE = {"batch_size": 128, "learning_rate": 1e-4}
 
@@ -30,7 +19,7 @@ def groups(tmp_path, monkeypatch):
     """A machine with 8 GB free; what is returned writes the files of one of its control groups."""
 
     def write(version, path, limit, used=0, spare=0):
-        root = tmp_path / ("memory" if version is memory.V1 else "")
+        root = tmp_path / ("memory" if version is V1 else "")
         place = root / path
         place.mkdir(parents=True, exist_ok=True)
         (place / version[0]).write_text(f"{limit}\n")
@@ -77,16 +66,6 @@ def test_the_memory_of_this_machine():
     assert 0 < free_mb() <= psutil.virtual_memory().total / 1e6
 
 
-def machine(**limits):
-    resources = Resources.from_mapping(limits)
-    return SimpleNamespace(
-        is_main_process=True,
-        nodes=None,
-        global_resources=resources,
-        register_resource=resources.__setitem__,
-    )
-
-
 def test_a_limit_that_was_given_stays(monkeypatch):
     monkeypatch.setattr(memory, "free_mb", lambda: 5000)
     for given, expected in (({}, 5000), ({"mem_mb": 64_000}, 64_000), ({"mem_mb": 0}, 0)):
@@ -97,14 +76,13 @@ def test_a_limit_that_was_given_stays(monkeypatch):
 
 @pytest.mark.parametrize("gpus, kind", [(0, "cpu"), (2, "cuda")])
 def test_what_a_run_counts_as(gpus, kind):
-    made = Pipeline(read_config(CONFIG))
+    made = pipeline(1)
     made.share_machine(machine(gpu=gpus))
     assert made.run_mb == RUN_MB[kind]
 
 
 def test_a_cluster_counts_its_nodes_memory_itself():
-    made, cluster = Pipeline(read_config(CONFIG)), machine()
-    cluster.nodes = 100
+    made, cluster = pipeline(1), machine(nodes=100)
     made.share_machine(cluster)
     assert cluster.global_resources.get("mem_mb").value is None
 

@@ -276,9 +276,9 @@ class Display(logging.Handler):
             return f"no run to train, {other}: about {left}"
         places = self.time_left.places
         if places.on_cluster:
-            where = f"with {_count(places.runs, 'run')} at a time, without waiting in the queue"
+            where = f"with {_count(places.together, 'run')} at a time, without waiting in the queue"
         elif places.device == "cuda":
-            where = f"with {_count(min(places.runs, places.fitting), 'run')} at a time"
+            where = f"with {_count(places.together, 'run')} at a time"
             if places.sharing > 1 and not mps_is_running():
                 where += " that take turns on a GPU, since NVIDIA's MPS does not run"
         else:

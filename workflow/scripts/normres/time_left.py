@@ -61,11 +61,16 @@ class Places:
         return max(1, limit // self.run_mb)
 
     @property
+    def together(self) -> int:
+        """How many runs train at a time where each takes one place, as on a GPU or a cluster."""
+        return min(self.runs, self.fitting)
+
+    @property
     def sharing(self) -> int:
         """How many runs train on a GPU at a time; a cluster gives each its own."""
         if not self.gpus or self.on_cluster:
             return 1
-        return math.ceil(min(self.runs, self.fitting) * self.config.runs_per_gpu / self.gpus)
+        return math.ceil(self.together * self.config.runs_per_gpu / self.gpus)
 
     @property
     def cores(self) -> int:
