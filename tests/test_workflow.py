@@ -11,6 +11,7 @@ import pytest
 
 import train
 from conftest import PROJECT, read_record
+from documentation import undocumented
 from preparing import write_image_folder
 from snakemake_project import TINY, Project
 
@@ -67,6 +68,7 @@ def test_failed_runs_stop_nothing_and_diverged_ones_are_results(tmp_path, folder
     summary = rows(results / "summary.csv")
     assert [row["diverged"] for row in summary] == ["0", "1", "0", "1"]
     assert "diverged" in (results / "report.html").read_text()
+    assert [column for table in results.glob("*.csv") for column in undocumented(table)] == []
     assert not list(project.folder.rglob("no"))  # the folder's name reached no shell
 
 

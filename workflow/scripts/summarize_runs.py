@@ -174,7 +174,7 @@ def with_reported(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame
                 entry["model"],
                 entry["norm"],
                 entry["test_correct"] / entry["test_images"],
-                entry["test_loss"],
+                entry.get("test_loss", math.nan),
                 *sampling_interval(entry["test_correct"], entry["test_images"]),
             )
             for entry in study.get("reported", [])

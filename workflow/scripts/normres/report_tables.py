@@ -143,13 +143,12 @@ def summary_columns(
     chosen_on = "/".join(sorted(runs["best_chosen_on"].dropna().unique())) or "test"
     columns = [*configuration_cells(summary, study), count_column(summary)]
     columns.append(estimate_column(summary, "test_accuracy", "test accuracy", "%", 2, 100))
-    reported = summary["reported_test_accuracy"]
-    if reported.notna().any():
+    if summary["reported_test_accuracy"].notna().any():
         columns.append(
             reported_column(summary, "test_accuracy", "reported accuracy", "%, one run", 2, 100)
         )
     columns.append(estimate_column(summary, "test_loss", "test loss", "nats", 3))
-    if reported.notna().any():
+    if summary["reported_test_loss"].notna().any():
         columns.append(reported_column(summary, "test_loss", "reported loss", "nats, one run", 3))
     return [
         *columns,
