@@ -7,8 +7,10 @@ import time
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import conv2d
 
 from conftest import small_run, stop_at
+from gradients import IMAGES, assert_close, gradients_of_a_step, plain_gradients
 from normres.devices import choose_computation, choose_device
 from normres.measurement import Measurement
 from normres.norm_timing import FORWARD, TRAINING, Case, CaseTimer, measure_cases
@@ -106,6 +108,18 @@ def test_losses_are_those_of_the_cpu(digits, model, norm, precision, compiled):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model, norm", NETWORKS)
+def test_gradients_are_those_of_the_cpu(digits, model, norm, precision, compiled):
+    specification = small_run(
+        model, norm, precision=precision, compile=compiled, batch_size=IMAGES, normalize="half"
+    )
+    run = TrainingRun(specification, digits, choose_computation(specification, "cuda"))
+    assert run.computation.compiled == compiled
+    assert_close(gradients_of_a_step(run), plain_gradients(specification, digits), precision)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("model, norm", [("vgg11", "batch"), ("resnet", "group")])
 def test_stopped_within_an_epoch(digits, model, norm, compiled):
     specification = small_run(model, norm, compile=compiled)
@@ -171,8 +185,12 @@ def eager_seconds(call, calls=20):
     return (time.perf_counter() - started) / calls
 
 
-def test_float32_is_not_tf32():
+@pytest.mark.parametrize("compute", [torch.matmul, conv2d])
+def test_float32_is_not_tf32(compute):
+    """Products by default are not, convolutions are: TF32 has 10 bits, an error of about 1e-3."""
     choose_computation(small_run(), "cuda")
-    a, b = (torch.randn(512, 512, device="cuda") for _ in range(2))
-    error = (a @ b).double() - a.double() @ b.double()
-    assert float(error.abs().max() / (a.double() @ b.double()).abs().max()) < 1e-5
+    shape = (512, 512) if compute is torch.matmul else (64, 64, 8, 8)
+    a, b = (torch.randn(shape, device="cuda") for _ in range(2))
+    exact = compute(a.double(), b.double())
+    error = compute(a, b).double() - exact
+    assert float(error.abs().max() / exact.abs().max()) < 1e-5

@@ -71,6 +71,34 @@ def test_memory_that_runs_out_within_a_capture_is_no_other_error():
         raise RuntimeError("something else")
 
 
+@pytest.mark.parametrize(
+    "said, line",
+    [
+        (
+            "CUDA error: out of memory\nCUDA kernel errors might be",
+            "CUDA error: out of memory; buy",
+        ),
+        (
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`; buy",
+        ),
+    ],
+)
+def test_memory_that_runs_out_in_words_alone(said, line):
+    with pytest.raises(MemoryError) as caught, short_of_memory("buy"):
+        raise RuntimeError(said)
+    assert str(caught.value) == line
+
+
+def test_a_cpu_without_enough_memory_says_so_in_a_line():
+    """Asks for 4 exabytes: no machine lets a process reserve that."""
+    with pytest.raises(MemoryError) as caught, short_of_memory("buy more"):
+        torch.empty(2**62, dtype=torch.uint8)
+    said = str(caught.value)
+    assert said.startswith("can't allocate memory: you tried to allocate") and "\n" not in said
+    assert said.endswith("; buy more")
+
+
 def test_what_should_be_compiled_and_is_not_is_said(monkeypatch, capsys):
     monkeypatch.setattr("normres.devices.can_compile", lambda device: False)
     for wanted in (True, False):
@@ -96,7 +124,7 @@ def test_neither_epochs_nor_seed_change_how_a_network_is_computed():
 
 
 def test_what_is_compiled(monkeypatch):
-    """auto is the table's choice; in float32 nothing was measured to gain much on a CPU."""
+    """auto is the table's choice; on a CPU, in float32, nothing is compiled (see devices.py)."""
     auto, yes, no = (small_run(compile=value) for value in ("auto", True, False))
     assert option_schemas()["compile"]["default"] == "auto"
     for precision in ("float32", "bfloat16"):

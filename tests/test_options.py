@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from conftest import read_history, read_record, small_run
-from normres import catalog
+from normres import catalog, history
 from normres.config import read_config
 from normres.devices import choose_computation
 from normres.errors import InputError
+from normres.evaluation import gradient_norms
 from normres.history import GRADIENT_NORMS, read_gradient_norms, write_history
 from normres.models import build_network, initialize
 from normres.norms.batch import GhostBatchNorm2d
@@ -229,6 +230,40 @@ def test_gradient_norms_of_every_convolution(digits, tmp_path, model, convolutio
     last = run.history[-1]
     assert norms[-1][0] == pytest.approx(last["first_conv_grad_norm"], rel=1e-3)
     assert norms[-1][-1] == pytest.approx(last["last_conv_grad_norm"], rel=1e-3)
+
+
+class TwoConvolutions(nn.Module):
+    """The second one is "trained", "frozen" or "unused"."""
+
+    def __init__(self, second):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.second.requires_grad_(second != "frozen")
+        self.used = second != "unused"
+        self.classifier = nn.Linear(8, 10)
+
+    def forward(self, images):
+        maps = self.first(images)
+        return self.classifier((self.second(maps) if self.used else maps).mean((2, 3)))
+
+
+@pytest.mark.parametrize("second, measured", [("trained", 2), ("frozen", 1), ("unused", 1)])
+def test_only_convolutions_that_are_trained_have_gradient_norms(digits, second, measured):
+    run = TrainingRun(small_run(), digits, choose_computation(small_run(), "cpu"))
+    norms = gradient_norms(TwoConvolutions(second), run.sets["probe"], 0, run.computation)
+    assert len(norms) == measured and all(norm > 0 for norm in norms)
+
+
+def test_a_network_without_convolutions_is_trained(digits, tmp_path, monkeypatch):
+    """Its gradient norms are empty cells, which the tables' readers know."""
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    monkeypatch.setattr("normres.training.build_network", lambda *_: plain)
+    run = train(small_run(epochs=1), digits)
+    write_history(run.history, tmp_path / "history.csv")
+    assert read_gradient_norms(tmp_path / "history.csv") == [[], []]
+    rows = history.read_history(tmp_path / "history.csv")
+    assert [row["last_conv_grad_norm"] for row in rows] == [None, None]
+    assert rows[1]["train_loss"] < rows[0]["train_eval_loss"]
 
 
 @pytest.mark.parametrize("model", ["resnet", "plainnet"])

@@ -219,6 +219,22 @@ def test_other_conditions_go_on_but_are_marked(convnet):
     assert read_record(convnet.folder / "moved")["exact"] is False
 
 
+def test_logits_that_were_made_under_other_conditions_are_marked(convnet):
+    """Nothing was left to train, but the files of the run were lost."""
+    convnet.finish("lost")
+    folder = folders(convnet, "lost")
+    run = StoredRun(folder.parent, folder.name)
+    state = run.load_state()
+    state["environments"][0]["cpu_capability"] = "SSE2"
+    del state["key"]
+    run.save_state(state)
+    shutil.rmtree(folder / "epochs-2")
+    convnet.finish("lost")
+    record = read_record(convnet.folder / "lost")
+    assert record["environment"]["cpu_capability"] == "SSE2" and record["attempts"] == 1
+    assert record["exact"] is False
+
+
 # Compiled ---------------------------------------------------------------------------------------
 
 needs_compiler = pytest.mark.skipif(not can_compile("cpu"), reason="no C++ compiler")

@@ -143,10 +143,10 @@ def drawn(tmp_path_factory):
         path = place / f"{table}.csv"
         write_table(pd.DataFrame(rows(read_study(files["study"]))), path)
         options = {key: files[key] for key in ("study", *EVERY_FIGURE_READS)}
-        options |= {table: path, "out": place / name}
+        options |= {table: path, "out": place / "figures" / name}
         arguments = [f"--{option}={value}" for option, value in options.items()]
         importlib.import_module(entry.command).main(entry.arguments.split() + arguments)
-        found[name] = place / name, path
+        found[name] = place / "figures" / name, path
     return found
 
 
@@ -172,6 +172,20 @@ def test_a_studys_figure_shows_its_table_and_says_what_it_found(name, drawn):
         assert (set(shown["convolution"]) == {1}) == (name == "first_gradient")
         both = shown["mean"], shown["log10_gradient_mean"]
         np.testing.assert_allclose(*both)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_studys_figure_of_an_empty_table_is_drawn(name, drawn):
+    """Where no run is complete, or no network has what is measured."""
+    folder, entry = drawn[name][1].parent, ENTRIES[name]
+    (table,) = entry.tables
+    empty = folder / "empty.csv"
+    write_table(pd.read_csv(drawn[name][1]).iloc[:0], empty)
+    options = {key: folder / f"{key}.csv" for key in EVERY_FIGURE_READS}
+    options |= {"study": folder / "study.json", table: empty, "out": folder / "empty"}
+    arguments = [f"--{option}={value}" for option, value in options.items()]
+    importlib.import_module(entry.command).main(entry.arguments.split() + arguments)
+    assert (folder / "empty.png").stat().st_size > 1000
 
 
 def test_findings_of_studies_name_what_the_tables_hold(drawn):

@@ -50,7 +50,9 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
     drawn.loc[drawn["zero"], list(PARTS)] = float("nan")
     drawn = drawn.sort_values(["when", "configuration"], ascending=[False, True], kind="stable")
     groups = drawn["group"].drop_duplicates().tolist()
-    drawn["panel"] = (drawn["group"] + ", " + drawn["when"]).str.removeprefix(", ")
+    drawn["panel"] = [
+        ", ".join(filter(None, words)) for words in zip(drawn["group"], drawn["when"], strict=True)
+    ]
     labels = {"convolution": "convolution (1 is the first)", "depth": "depth (blocks a stage)"}
     figure = lines.line_figure(
         drawn,

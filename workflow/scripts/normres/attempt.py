@@ -52,7 +52,7 @@ def train_into(
 ) -> None:
     """Train from the last state, if there is one, and write the outputs to `folder`.
 
-    `arguments` are those of train.py. Raises MemoryError, saying what to try, where a GPU has too
+    `arguments` are those of train.py. Raises MemoryError, saying what to try, where there is too
     little, and Interrupted after a stop signal, once the state is saved.
     """
     specification, runs = plan["specification"], arguments.runs_per_gpu
@@ -138,7 +138,7 @@ def train_epochs(
 def resume(run: TrainingRun, stored: StoredRun, computation: Computation) -> list[dict[str, Any]]:
     """Load the stored state, if there is one; return the environments of the attempts so far.
 
-    Says where the run goes on, and whether it does so under other conditions than it began with.
+    Says where the run goes on, and whether it does so under other conditions than it stopped with.
     """
     state = stored.load_state()
     if state is None:

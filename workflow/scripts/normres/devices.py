@@ -25,10 +25,10 @@ from normres.promises import may_use_gpu
 # channels_last and 2064 contiguous, without norm at 2649 and 2496 (median of 5 turns; two cores of
 # an AMD EPYC with AVX512-BF16, torch 2.14.1).
 CONTIGUOUS_NORMS = {"group", "layer", "instance"}
-# Compiled code was never more than a few percent ahead there. Where a processor has AMX, bfloat16
-# convolutions are so fast that what lies between them is worth fusing: 1.05 to 1.37 times as fast
-# as the eager layout that is best (two cores of an Intel Xeon, torch 2.14.1); VGG11, and ConvNet
-# without norm, were not faster.
+# In bfloat16 compiled code was never more than a few percent ahead there, in float32 in one case of
+# three, by 15 %. Where a processor has AMX, bfloat16 convolutions are so fast that what lies
+# between them is worth fusing: 1.05 to 1.37 times as fast as the eager layout that is best (two
+# cores of an Intel Xeon, torch 2.14.1); VGG11, and ConvNet without norm, were not faster.
 COMPILED_WITH_AMX = {
     *(("convnet", norm) for norm in ("batch", "group")),
     *((network, norm) for network in ("resnet", "plainnet") for norm in ("none", "batch", "group")),
@@ -160,17 +160,28 @@ def say_uncompiled(specification: Mapping[str, Any], computation: Computation) -
 
 @contextmanager
 def short_of_memory(advice: str) -> Iterator[None]:
-    """Raise a MemoryError of one line, with the advice, where a GPU has too little memory."""
+    """Raise a MemoryError of one line, with the advice, where a device has too little memory."""
     try:
         yield
     except RuntimeError as error:
         cause: BaseException | None = error
         # Within a graph's capture what is raised last is that the capture has failed.
-        while cause is not None and not isinstance(cause, torch.OutOfMemoryError):
+        while cause is not None and not lacks_memory(cause):
             cause = cause.__context__
         if cause is None:
             raise
-        raise MemoryError(f"{str(cause).partition('. ')[0]}; {advice}") from None
+        said = str(cause).rpartition("DefaultCPUAllocator: ")[2]  # after file and line of its code
+        raise MemoryError(f"{said.splitlines()[0].partition('. ')[0]}; {advice}") from None
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error is one of the forms in which PyTorch says that there is too little memory.
+
+    The allocator for CUDA has a class of its own; the CPU's, and CUDA's libraries, have only words.
+    """
+    words = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return said or isinstance(error, torch.OutOfMemoryError)
 
 
 def has_amx() -> bool:

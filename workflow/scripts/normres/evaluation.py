@@ -34,16 +34,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate `network` in evaluation mode, never compiled: its batches are few and large.
 
-    `after_batch` is called after each batch; it may raise to stop. Raises MemoryError where a GPU
-    has too little memory.
+    `after_batch` is called after each batch; it may raise to stop. Raises MemoryError where there
+    is too little memory.
     """
     network.eval()
     loss = torch.zeros((), dtype=torch.float64, device=computation.device)
     correct = torch.zeros((), dtype=torch.int64, device=computation.device)
     logits, size = [], batch_size(images)
-    with short_of_memory(
-        f"for {size} images to evaluate; try a smaller image_size or runs_per_gpu"
-    ):
+    fewer = " or runs_per_gpu" if computation.device.type == "cuda" else ""
+    with short_of_memory(f"for {size} images to evaluate; try a smaller image_size{fewer}"):
         for batch, labels in images.in_order(size):
             with computation.autocast():
                 output = network(batch).float()
@@ -72,14 +71,19 @@ def gradient_norms(
 ) -> list[float]:
     """Norms of the loss's gradient at each convolution's weights, in order of depth.
 
-    Measured in training mode on `images` as one batch; 1x1 convolutions of shortcuts do not count.
-    The network, its buffers and the random state are left as they were.
+    Measured in training mode on `images` as one batch; 1x1 convolutions of shortcuts do not count,
+    nor do those that are not trained. Weights, buffers and the random state are left as they were;
+    the network comes back in training mode.
     """
     weights = [
         module.weight
         for module in network.modules()
-        if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
+        if isinstance(module, nn.Conv2d)
+        and module.kernel_size != (1, 1)
+        and module.weight.requires_grad
     ]
+    if not weights:
+        return []
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     batch, labels = next(images.in_order(len(images)))
     devices = [computation.device] if computation.device.type == "cuda" else []
@@ -88,7 +92,9 @@ def gradient_norms(
         torch.manual_seed(derive(seed, "probe"))
         with computation.autocast():
             output = network(batch)
-        gradients = torch.autograd.grad(cross_entropy(output.float(), labels), weights)
+        loss = cross_entropy(output.float(), labels)
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
     for name, buffer in network.named_buffers():
         buffer.copy_(buffers[name])
-    return torch.stack([gradient.double().norm() for gradient in gradients]).tolist()
+    norms = [gradient.double().norm() for gradient in gradients if gradient is not None]
+    return torch.stack(norms).tolist() if norms else []

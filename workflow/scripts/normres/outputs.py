@@ -40,19 +40,19 @@ def write_outputs(
     are later ones, as the record's `weights_epoch` says. `environments` has one for each attempt
     whose work is in it.
     """
-    from normres.environment import EXACT
+    from normres.environment import EXACT, describe
     from normres.tensors import save_tensors
 
     history = run.history[: plan["specification"]["epochs"] + 1]
     save_tensors(run.weights(), folder / WEIGHTS)
     with replacing(folder / LOGITS) as temporary:
         np.save(temporary, run.test_logits())
-    last = environments[-1]
+    now = describe(run.computation)  # of the logits, though no epoch may have been left to train
     record = {
         "data": {"name": run.images.name, "checksum": run.images.checksum},
-        "environment": last,
+        "environment": environments[-1],
         "attempts": len(environments),
-        "exact": all(e.get(key) == last[key] for e in environments for key in EXACT),
+        "exact": all(e.get(key) == now[key] for e in environments for key in EXACT),
         "weights_epoch": run.epoch + run.fraction,
         "effective_learning_rate": run.optimizer.param_groups[0]["lr"],
         "started": started.isoformat(timespec="seconds"),

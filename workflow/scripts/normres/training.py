@@ -210,8 +210,8 @@ class TrainingRun:
             "train_eval_accuracy": train_eval.accuracy,
             "validation_loss": validation.loss if validation else None,
             "validation_accuracy": validation.accuracy if validation else None,
-            "first_conv_grad_norm": norms[0],
-            "last_conv_grad_norm": norms[-1],
+            "first_conv_grad_norm": norms[0] if norms else None,  # of a network without any
+            "last_conv_grad_norm": norms[-1] if norms else None,
             "train_seconds": before["train_seconds"]
             + (self.progress.seconds if self.progress else 0.0),
             "eval_seconds": before["eval_seconds"] + self._now() - started,
