@@ -28,8 +28,11 @@ from typing import Any
 import torch
 
 # First, since they put the project's package on the path.
-from speed_tables import command_line, device_slug, prepared, quartiles, write_rows  # isort: skip
-from training_speed import BATCH, HUGE_PAGES, TOGETHER, OurLoop, batched, specify  # isort: skip
+from speed_tables import (  # isort: skip
+    BATCH, above_zero, at_least, command_line, device_slug, huge_pages, prepared, quartiles,
+    specify, write_rows,
+)  # fmt: skip
+from training_speed import TOGETHER, OurLoop, batched  # isort: skip
 
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
@@ -70,8 +73,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=[(n, cores // n, False) for n in range(1, cores + 1) if cores % n == 0],
         metavar="RUNSxTHREADS|RUNSs",
     )
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
+    parser.add_argument("--repeats", type=at_least(1), default=5)
+    parser.add_argument("--seconds", type=above_zero, default=3.0, help="of a turn")
     return parser.parse_args(argv)
 
 
@@ -113,8 +116,7 @@ def compare(
     cells: Sequence[tuple], data: Path, device: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """A row an arrangement, for each network, norm and precision of `cells`."""
-    os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
-    with ExitStack() as stack:
+    with ExitStack() as stack, huge_pages():
         started = [start(cell, data, device, options.arrangements, stack) for cell in cells]
         facts = []
         for members, _ in started:

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 # First, since it puts the project's package on the path.
-from speed_tables import command_line, prepared  # isort: skip
+from speed_tables import above_zero, at_least, command_line, prepared  # isort: skip
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import run_command
@@ -46,12 +46,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(6)))
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=20)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--margin", type=float, default=1.0, help="points of accuracy")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seeds", nargs="+", type=at_least(0), default=list(range(6)))
+    parser.add_argument("--epochs", type=at_least(1), default=5)
+    parser.add_argument("--batch-size", type=at_least(1), default=20)
+    parser.add_argument("--learning-rate", type=above_zero, default=3e-4)
+    parser.add_argument("--margin", type=above_zero, default=1.0, help="points of accuracy")
+    parser.add_argument("--threads", type=at_least(1), default=1)
     arguments = parser.parse_args(argv)
     if len(set(arguments.seeds)) < max(2, len(arguments.seeds)):
         parser.error("--seeds: two or more, each once, since the test is one over seeds")

@@ -172,6 +172,7 @@ class ProjectCopy:
                 history=history,
                 weights=lambda: tensors,
                 test_logits=lambda logits=logits: logits,
+                computation=computation,
                 images=SimpleNamespace(name="digits", checksum=checksum),
                 epoch=epochs,
                 fraction=0.0,

@@ -1,10 +1,14 @@
-"""What the benchmarks of training share: command line, data, and how a table is written."""
+"""What the benchmarks of training share: command line, cells, processes, data, written tables."""
 
 import argparse
 import csv
+import math
+import multiprocessing
+import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +20,14 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 import prepare_data
+from normres import catalog
 from normres.files import replacing
+from normres.images import open_images
+from normres.options import resolve
+
+BATCH = 128
+HUGE_PAGES = "glibc.malloc.hugetlb=1"  # as the pipeline sets them for its jobs
+PRECISIONS = ("float32", "bfloat16")
 
 
 def command_line(
@@ -30,19 +41,80 @@ def command_line(
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=["convnet", "vgg11", "resnet"])
-    parser.add_argument("--norms", nargs="+", default=list(norms))
-    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    for option, allowed, default in (
+        ("--models", catalog.names("networks"), ["convnet", "vgg11", "resnet"]),
+        ("--norms", catalog.names("norms"), list(norms)),
+        ("--precisions", PRECISIONS, list(PRECISIONS)),
+    ):
+        parser.add_argument(option, nargs="+", choices=allowed, default=default)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--data", type=Path, help="folder made by prepare_data.py [digits]")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the csv files")
     return parser
 
 
+def at_least(lowest: int) -> Callable[[str], int]:
+    """An argument's type: a whole number from `lowest` on."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,15}", text) or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {lowest} on")
+        return int(text)
+
+    return read
+
+
+def above_zero(text: str) -> float:
+    """An argument's type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def specify(
+    cell: tuple[str, str, str], threads: int, device: str = "cpu", **options: Any
+) -> dict[str, Any]:
+    """The specification of a run of one cell of the table; on a GPU it has one thread, as runs do.
+
+    `threads` are those on a CPU.
+    """
+    precision, model, norm = cell
+    threads = threads if device == "cpu" else 1
+    options = {"precision": precision, "cpu_threads": threads, "normalize": "half"} | options
+    return resolve(model, norm, 0, 1, {"batch_size": BATCH, **options})
+
+
+@contextmanager
+def huge_pages() -> Iterator[None]:
+    """Let processes that start within have huge pages, as the pipeline's jobs do.
+
+    glibc reads the variable when a process starts, so this one stays as it is.
+    """
+    given = os.environ.get("GLIBC_TUNABLES")
+    os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["GLIBC_TUNABLES"]
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a process of its own, which has huge pages."""
+    context = multiprocessing.get_context("spawn")
+    with huge_pages(), ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
 @contextmanager
 def prepared(data: Path | None) -> Iterator[Path]:
-    """`data`, or a temporary folder with the digits."""
+    """`data`, or a temporary folder with the digits; raises InputError where `data` is no data."""
     if data is not None:
+        open_images(data)  # here, where it is one line: processes would say it by a traceback
         yield data
         return
     with TemporaryDirectory() as folder:

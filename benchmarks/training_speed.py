@@ -9,8 +9,9 @@ one by the loop of plain_loop.py (in float32, PyTorch's default). Only one compu
 both meet the same machine, and each ratio is of two neighbours in time. The bound is what the
 machine needs for the convolutions and linear layers of the network alone, each by itself and in
 its fastest layout, with the optimiser's reads and writes at the speed of a copy: all else, norms,
-ReLU, pooling, the batch, would have to be free. With --free-kernels a third process takes turns on
-a GPU, ours without what makes the same seed give the same bytes: what that costs.
+ReLU, pooling, the batch, would have to be free. All but the plain loop have huge pages, as the
+pipeline's jobs do. With --free-kernels a third process takes turns on a GPU, ours without what
+makes the same seed give the same bytes: what that costs.
 
 Prints a table and writes training_speed-DEVICE-PRECISION-VERSION.csv to --out: images/s as the
 median over the repeats with quartiles. With --choices, compares the ways in which a network can be
@@ -18,39 +19,34 @@ computed instead: what the table in normres/devices.py rests on.
 """
 
 import argparse
-import copy
 import dataclasses
-import gc
 import itertools
 import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 # First, since it puts the project's package on the path.
-from speed_tables import command_line, device_slug, prepared, quartiles, write_rows  # isort: skip
+from speed_tables import (  # isort: skip
+    BATCH, above_zero, apart, at_least, command_line, device_slug, huge_pages, prepared, quartiles,
+    specify, write_rows,
+)  # fmt: skip
+from layer_bounds import bounds, free_kernels
 from normres.devices import Computation, can_compile, choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import run_command
-from normres.graphs import capture
 from normres.images import Images, open_images
-from normres.layers import Classifier, PaddedConv2d, SmallMapConv2d
-from normres.options import resolve
 from normres.training import TrainingRun
 from plain_loop import PlainLoop
 
-BATCH = 128
 TOGETHER = 3  # networks that get ready side by side, on a GPU; nine took more than two minutes
-CALLS_A_GRAPH = 10  # of a layer on CUDA, so that starting the graph is nothing to them
-HUGE_PAGES = "glibc.malloc.hugetlb=1"  # as the pipeline sets them for its jobs
 COLUMNS = (
     "model", "norm", "precision", "batch_size", "threads",
     "plain_threads", "plain_workers", "repeats",
@@ -71,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         cells = itertools.product(arguments.precisions, arguments.models, arguments.norms)
         if arguments.choices:
             for cell in cells:
-                compare_choices(cell, data, device, arguments)
+                print_choices(cell, apart(compare_choices, cell, data, device, arguments))
             return 0
         rows: list[dict[str, Any]] = []
         # On a GPU getting ready takes long and little memory: all at once, but one computes.
@@ -89,26 +85,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each process, CPU")
-    parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader")
-    parser.add_argument("--repeats", type=int, default=10, help="turns of each process")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
+    count = at_least(1)
+    parser.add_argument("--threads", type=count, default=os.cpu_count(), help="of a process, CPU")
+    parser.add_argument("--workers", type=at_least(0), default=0, help="of the plain DataLoader")
+    parser.add_argument("--repeats", type=count, default=10, help="turns of each process")
+    parser.add_argument("--seconds", type=above_zero, default=1.0, help="of a turn")
     parser.add_argument("--free-kernels", action="store_true", help="the cost of determinism, GPU")
     parser.add_argument("--choices", action="store_true", help="compare layouts and compilation")
     return parser.parse_args(argv)
-
-
-def specify(
-    cell: tuple[str, str, str], threads: int, device: str = "cpu", **options: Any
-) -> dict[str, Any]:
-    """The specification of a run of one cell of the table; on a GPU it has one thread, as runs do.
-
-    `threads` are those on a CPU.
-    """
-    precision, model, norm = cell
-    threads = threads if device == "cpu" else 1
-    options = {"precision": precision, "cpu_threads": threads, "normalize": "half"} | options
-    return resolve(model, norm, 0, 1, {"batch_size": BATCH, **options})
 
 
 class OurLoop:
@@ -169,38 +153,40 @@ def work(connection: Connection, kind: str, cell: tuple, data: Path, device: str
         connection.send(timed(loop, steps))
 
 
-def free_kernels() -> None:
-    """Let CUDA take any kernels, tried at first use, from here on in this process."""
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.benchmark = True
-
-
 class Worker:
     """A process of `work`: started, waited for, given turns, ended."""
 
     def __init__(self, kind: str, *arguments: Any):
         context = multiprocessing.get_context("spawn")
+        self.kind = kind
         self.connection, theirs = context.Pipe()
-        tunables = os.environ.get("GLIBC_TUNABLES")
-        if kind != "plain":
-            os.environ.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
         self.process = context.Process(target=work, args=(theirs, kind, *arguments))
-        self.process.start()
-        if tunables is None:
-            os.environ.pop("GLIBC_TUNABLES", None)
+        with nullcontext() if kind == "plain" else huge_pages():
+            self.process.start()
         theirs.close()  # so that a process that ends early ends this one, too
 
-    def wait(self) -> dict[str, Any]:
-        """Wait until it is ready; returns what it runs on."""
-        return self.connection.recv()
+    def wait(self) -> Any:
+        """Wait until it is ready, and return what it runs on; after a turn, its images/s.
+
+        Raises ChildProcessError where it has ended.
+        """
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            raise ChildProcessError(
+                f"the process {self.kind!r} ended early, with exit code {self.process.exitcode}"
+            ) from None
 
     def turn(self) -> float:
         """Images/s of a turn."""
-        self.connection.send("train")
-        return self.connection.recv()
+        with suppress(OSError):  # it has ended, which wait() says
+            self.connection.send("train")
+        return self.wait()
 
     def end(self) -> None:
-        self.connection.send("stop")
+        with suppress(OSError):  # it has ended by itself, and why is what a person shall read
+            self.connection.send("stop")
         self.process.join()
 
 
@@ -221,10 +207,10 @@ def measure(
             facts.append(ours)
         for _ in range(options.repeats):
             rates.append([[worker.turn() for worker in team] for team in teams])
-    known: dict[tuple, float] = {}  # cells with the same layers time them once
-    bounds = [bound(cell, data, device, options.threads, known) for cell in cells]
+    # Apart, since this process has no huge pages, and a bound without them is too low on a CPU.
+    limits = apart(bounds, cells, data, device, options.threads)
     return [
-        make_row(cell, [turn[i] for turn in rates], facts[i], bounds[i], options)
+        make_row(cell, [turn[i] for turn in rates], facts[i], limits[i], options)
         for i, cell in enumerate(cells)
     ]
 
@@ -267,109 +253,10 @@ def spread(name: str, prefix: str, values: Sequence[float]) -> dict[str, float]:
     return {name: middle, f"{prefix}low": low, f"{prefix}high": high}
 
 
-def bound(
-    cell: tuple, data: Path, device: str, threads: int, known: dict[tuple, float]
-) -> tuple[float, float]:
-    """Seconds that a step needs at least on this machine, and its copy bandwidth in bytes/s.
-
-    `known`: seconds of layers, which are added to.
-    """
-    specification = specify(cell, threads, device)
-    computation = choose_computation(specification, device)
-    network = TrainingRun(specification, open_images(data), computation).network
-    free_kernels()  # a bound is one for all of them
-    inputs: dict[nn.Module, torch.Size] = {}
-    hooks = [
-        module.register_forward_hook(lambda m, given, _: inputs.update({m: given[0].shape}))
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
-    network.eval()(torch.zeros(BATCH, 3, 32, 32, device=device))
-    for hook in hooks:
-        hook.remove()
-    first = next(iter(inputs))
-    dtype = torch.bfloat16 if computation.precision == "bfloat16" else torch.float32
-    seconds = 0.0
-    for module, shape in inputs.items():
-        kept = torch.float32 if isinstance(module, Classifier) else dtype
-        key = (repr(module), shape, kept, module is first)
-        if key not in known:
-            known[key] = layer_seconds(module, shape, kept, module is not first)
-        seconds += known[key]
-    bandwidth = copy_bandwidth(device)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    # Adam reads weights, gradients and two moments, and writes weights and moments: 7 x 4 bytes.
-    return seconds + 28 * parameters / bandwidth, bandwidth
-
-
-def layer_seconds(module: nn.Module, shape: torch.Size, dtype: torch.dtype, inner: bool) -> float:
-    """Seconds for a layer forward and backward, in its fastest form; `inner`: not the first one."""
-    forms = [module]
-    device = next(module.parameters()).device
-    if isinstance(module, nn.Conv2d):
-        for form, helps in (
-            (SmallMapConv2d, shape[2:] == (2, 2)),
-            (PaddedConv2d, device.type == "cuda"),
-        ):
-            if helps and form.fits(module):
-                forms.append(copy.deepcopy(module))
-                forms[-1].__class__ = form
-    formats = [torch.channels_last, torch.contiguous_format] if len(shape) == 4 else [None]
-    best = []
-    for form, layout in itertools.product(forms, formats):
-        form = form.to(device, dtype)
-        images = torch.randn(shape, device=device, dtype=dtype)
-        if layout is not None:
-            form, images = form.to(memory_format=layout), images.to(memory_format=layout)
-        images.requires_grad_(inner)
-        gradient = torch.randn_like(form(images))
-
-        def both(form=form, images=images, gradient=gradient) -> None:
-            form.zero_grad()
-            images.grad = None
-            form(images).backward(gradient)
-
-        best.append(fastest(both, device))
-    return min(best)
-
-
-def copy_bandwidth(device: str, size: int = 1 << 28) -> float:
-    """Bytes a second, read and written, of a copy of 256 MB."""
-    source = torch.ones(size // 4, device=device)
-    target = torch.empty_like(source)
-    return 2 * size / fastest(lambda: target.copy_(source), torch.device(device))
-
-
-def fastest(action: Callable[[], Any], device: torch.device, repeats: int = 7) -> float:
-    """The fewest seconds of some repeats, after two that are not counted.
-
-    On CUDA of a graph of several calls, without what launching each kernel costs.
-    """
-    if device.type == "cuda":
-        return _graphed(action, repeats)
-    seconds = []
-    for _ in range(repeats + 2):
-        started = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[2:])
-
-
-def _graphed(action: Callable[[], Any], repeats: int) -> float:
-    """Seconds of a call within a CUDA graph, the fewest of some repeats."""
-    graph, _ = capture(action, torch.device("cuda"), CALLS_A_GRAPH)
-    seconds = []
-    for _ in range(repeats + 2):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        graph.replay()
-        torch.cuda.synchronize()
-        seconds.append((time.perf_counter() - started) / CALLS_A_GRAPH)
-    return min(seconds[2:])
-
-
-def compare_choices(cell: tuple, data: Path, device: str, options: argparse.Namespace) -> None:
-    """Print images/s of each layout, compiled or not, taking turns in one process."""
+def compare_choices(
+    cell: tuple, data: Path, device: str, options: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Images/s of each layout, compiled or not, taking turns in this process."""
     specification = specify(cell, options.threads, device, compile=False)
     images = open_images(data)
     chosen = choose_computation(specification, device)
@@ -387,11 +274,13 @@ def compare_choices(cell: tuple, data: Path, device: str, options: argparse.Name
     for _ in range(options.repeats):
         for label, loop in loops.items():
             rates[label].append(timed(loop, steps))
+    return rates
+
+
+def print_choices(cell: tuple, rates: dict[str, list[float]]) -> None:
+    """A line of what compare_choices() has measured."""
     texts = [f"{label} {statistics.median(values):.0f}" for label, values in rates.items()]
-    print(" ".join((*cell,)), "|", "; ".join(texts), "images/s", flush=True)
-    torch.compiler.reset()
-    del loops
-    gc.collect()
+    print(" ".join(cell), "|", "; ".join(texts), "images/s", flush=True)
 
 
 def print_row(row: dict[str, Any], header: bool) -> None:

@@ -1,0 +1,120 @@
+"""The benchmarks of training: what they refuse, and which of their processes have huge pages."""
+
+import csv
+import os
+import signal
+from argparse import Namespace
+
+import pytest
+
+import concurrent_runs
+import equivalence
+import speed_tables
+import training_speed
+from layer_bounds import bounds
+
+
+@pytest.mark.parametrize(
+    ("script", "given", "allowed"),
+    [
+        (training_speed, "--models resnett", "resnet"),
+        (training_speed, "--norms bach", "batch"),
+        (training_speed, "--precisions auto", "bfloat16"),
+        (training_speed, "--workers -1", "from 0 on"),
+        (training_speed, "--threads 0", "from 1 on"),
+        (training_speed, "--repeats 2.5", "from 1 on"),
+        (training_speed, "--seconds nan", "above 0"),
+        (concurrent_runs, "--models resnett", "resnet"),
+        (concurrent_runs, "--repeats 0", "from 1 on"),
+        (concurrent_runs, "--seconds 0", "above 0"),
+        (equivalence, "--norms bach", "batch"),
+        (equivalence, "--epochs 0", "from 1 on"),
+        (equivalence, "--learning-rate -1", "above 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(script, given, allowed, capsys):
+    with pytest.raises(SystemExit) as end:
+        script.parse(given.split())
+    assert end.value.code == 2
+    option, value = given.split()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: " in line
+    assert repr(value) in line and allowed in line
+
+
+@pytest.mark.parametrize("script", [training_speed, concurrent_runs, equivalence])
+def test_defaults_are_allowed(script):
+    arguments = script.parse([])
+    assert script.parse(["--models", *arguments.models, "--norms", *arguments.norms]) == arguments
+
+
+def test_processes_apart_have_huge_pages_and_this_one_stays_as_it_is(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert speed_tables.apart(os.getenv, "GLIBC_TUNABLES") == speed_tables.HUGE_PAGES
+    assert "GLIBC_TUNABLES" not in os.environ
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    assert speed_tables.apart(os.getenv, "GLIBC_TUNABLES") == "glibc.malloc.check=0"
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.check=0"
+
+
+@pytest.fixture
+def called_apart(monkeypatch):
+    """What was called in a process of its own; here it is not called at all."""
+    called = []
+
+    def apart(function, *arguments):
+        called.append(function)
+        return {"channels_last": [1.0]} if function is training_speed.compare_choices else [(1, 1)]
+
+    monkeypatch.setattr(training_speed, "apart", apart)
+    return called
+
+
+def test_choices_are_measured_with_huge_pages(called_apart, capsys):
+    training_speed.main(["--choices", "--device", "cpu", "--models", "vgg11", "--norms", "batch"])
+    assert called_apart == [training_speed.compare_choices] * 2
+    assert "bfloat16 vgg11 batch | channels_last 1 images/s" in capsys.readouterr().out
+
+
+class Ready:
+    """A stand-in for a Worker, ready at once."""
+
+    def __init__(self, *arguments):
+        pass
+
+    def wait(self):
+        return {"cpu_threads": 1, "instruction_sets": []}
+
+    def turn(self):
+        return 1.0
+
+    def end(self):
+        pass
+
+
+def test_the_bound_is_measured_with_huge_pages(called_apart, monkeypatch, tmp_path):
+    monkeypatch.setattr(training_speed, "Worker", Ready)
+    options = Namespace(free_kernels=False, repeats=1, threads=1, workers=0)
+    training_speed.measure([("float32", "resnet", "none")], tmp_path, "cpu", options)
+    assert called_apart == [bounds]
+
+
+def test_a_process_that_ends_early_is_named_and_can_be_ended(tmp_path):
+    worker = training_speed.Worker("plain", None, tmp_path, "cpu", None)
+    os.kill(worker.process.pid, signal.SIGKILL)
+    for action in (worker.wait, worker.turn):
+        with pytest.raises(ChildProcessError, match="'plain' ended early, with exit code -9"):
+            action()
+    worker.end()
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_training(tmp_path, capsys):
+    cell = "--models convnet --norms none --precisions float32 --device cpu --threads 1"
+    assert not training_speed.main(f"{cell} --repeats 1 --seconds 0.1 --out {tmp_path}".split())
+    (path,) = tmp_path.glob("training_speed-*-1threads-float32-torch*.csv")
+    (row,) = csv.DictReader(path.read_text().splitlines())
+    assert list(row) == list(training_speed.COLUMNS)
+    assert float(row["images_per_second"]) > 0
+    assert 0.1 < float(row["share_of_bound"]) < 10
+    assert "of the bound" in capsys.readouterr().out
