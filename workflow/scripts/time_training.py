@@ -20,6 +20,7 @@ Times rest on random initial weights and a few images: they depend neither on se
 import argparse
 import itertools
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -169,22 +170,53 @@ def write_results(
 
 
 class Progress:
-    """Says how far the timing is: in the log, and in a small file for the display."""
+    """Says how far the timing is: in the log, and in a small file for the display.
+
+    How long it still takes is told from the first round of repeats on. A warm-up (imports,
+    compilation) takes many times as long as a repeat, and to prepare a configuration less; both
+    count as turns. What the warm-ups of further groups take beyond a turn is not foreseen.
+    """
 
     def __init__(self, path: Path | None):
         self.path = path
-        self.started = self.said = time.monotonic()
+        self.giver = threading.get_ident()  # of turns; warm-ups end side by side, in other threads
+        self.group = 0  # configurations that were warmed up together
+        self.turns = 0  # that these were given since: in each round one each, to prepare at first
+        self.round = (0.0, 0.0)  # when the last round ended, and which fraction was done
+        self.seconds, self.gained = 0.0, 0.0  # of all rounds of repeats, and the fraction they were
+        self.said = time.monotonic()
 
     def after_turn(self, fraction: float) -> None:
         """Called after each turn; `fraction` of all is done."""
         now = time.monotonic()
-        left = (now - self.started) * (1 - fraction) / fraction
+        left = self._seconds_left(now, fraction)
         if fraction < 1 and now - self.said >= SAY_SECONDS:
-            print(f"{fraction:.0%} done, about {duration(left)} left", flush=True)
+            about = "" if left is None else f", about {duration(left)} left"
+            print(f"{fraction:.0%} done{about}", flush=True)
             self.said = now
         if self.path is not None:  # no timing should end because a display cannot be told
+            shown = "null" if left is None else left
             with suppress(OSError), replacing(self.path, durable=False) as temporary:
-                temporary.write_text(f'{{"fraction": {fraction}, "seconds_left": {left}}}')
+                temporary.write_text(f'{{"fraction": {fraction}, "seconds_left": {shown}}}')
+
+    def _seconds_left(self, now: float, fraction: float) -> float | None:
+        """Count a turn that has ended `now`; seconds left, or None where it cannot be told yet.
+
+        Told from whole rounds, since configurations may take very different times.
+        """
+        if threading.get_ident() != self.giver:  # a warm-up
+            if self.turns:
+                self.group = self.turns = 0  # of another group
+            self.group += 1
+        else:
+            self.turns += 1
+            rounds, rest = divmod(self.turns, self.group)
+            if rest == 0:
+                if rounds > 1:
+                    self.seconds += now - self.round[0]
+                    self.gained += fraction - self.round[1]
+                self.round = (now, fraction)
+        return self.seconds / self.gained * (1 - fraction) if self.gained else None
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """How long jobs take, before they have begun: from runs trained here, else from a reference."""
 
 import json
+import math
+import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from normres.dataset_facts import SHAPES, SIZES
 from normres.energy import find_meter
@@ -15,6 +17,7 @@ from normres.grid import Run, Study
 from normres.leases import mps_is_running
 from normres.options import UNTIMED_OPTIONS
 from normres.pipeline import RESULTS, Pipeline
+from normres.store import STATE, run_key
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,26 @@ SHARING_GAIN = {"MPS": {2: 1.3, 4: 1.5}, "turns": {2: 0.93}}
 # Of a repeat, where energy is counted: 0.2 s between two updates, and until the first (energy.py).
 ENERGY_SECONDS = 0.3
 RECORDS_READ = 300  # of earlier runs, the newest
+STORE = RESULTS / "store"
+LINK_SECONDS = 1.0  # of a run that is taken from the store: Python's start, checksums of its files
+OUTPUTS = math.inf  # epochs that need no training where the store has a run's outputs
 
 # What reading a file raises that is not there, was edited, or was written by another version: an
 # estimate does without it.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError)
+
+
+class Cost(NamedTuple):
+    """What a run takes of a call."""
+
+    beside: float  # seconds beside its training
+    whole: float  # seconds of training from its start to its end
+    begun: float = 0.0  # the part of these that the store has
+
+    @property
+    def seconds(self) -> float:
+        """All that it takes."""
+        return self.beside + self.whole * (1 - self.begun)
 
 
 class Estimates:
@@ -96,9 +115,8 @@ class Estimates:
         self.measured: dict[tuple, list[float]] = defaultdict(list)
         self.ratios: dict[str, list[float]] = defaultdict(list)
         self.read: set[str] = set()  # checksums of records
-        records = sorted(
-            RESULTS.glob("store/*/epochs-*[0-9]/run.json"), key=lambda p: p.stat().st_mtime
-        )
+        records = sorted(STORE.glob("*/epochs-*[0-9]/run.json"), key=lambda p: p.stat().st_mtime)
+        self.stored = Stored(records)
         for path in records[-RECORDS_READ:]:
             self.learn(path)
         self.source = (
@@ -139,10 +157,24 @@ class Estimates:
         return None
 
     def seconds(self, study: str, run: Run) -> float:
-        """Seconds of one run of a study, beside others on its GPU where some share it."""
+        """Seconds of one run of a study from its start, beside others that share its GPU."""
+        return self.cost(study, run).seconds
+
+    def cost(self, study: str, run: Run, stored: float = 0.0) -> Cost:
+        """What a run of a study takes where the store has it after `stored` epochs."""
         options = run.specification
         images = images_trained(options, self.descriptions[study], options["epochs"])
-        return self.reference.start + self._per_thousand(study, run) * images / 1000
+        whole = self._per_thousand(study, run) * images / 1000
+        beside = LINK_SECONDS if stored == OUTPUTS else self.reference.start
+        return Cost(beside, whole, min(stored / options["epochs"], 1.0))
+
+    def stored_epochs(self, study: str, run: Run) -> float:
+        """How many epochs of a run need no training; OUTPUTS where it is taken from the store.
+
+        Not known, so 0, before its data are prepared. Those that are there are believed to stay.
+        """
+        data = self.descriptions[study].get("checksum")
+        return self.stored.epochs(study, run, data) if data and self.stored.keys else 0.0
 
     def _per_thousand(self, study: str, run: Run) -> float:
         """Seconds that a run trains for 1,000 images.
@@ -185,6 +217,53 @@ class Estimates:
         """Seconds of the timing of a study's norm layers alone."""
         normed = sum(run.norm != "none" for run in timed_configurations(study))
         return self.reference.start + normed * CASES * (repeats + 1) * CASE_SECONDS
+
+
+class Stored:
+    """What the store has of runs, told by names alone, since there may be thousands of runs.
+
+    `records` are all that it has. Whether the files are whole is left to train.py, which trains
+    anew where they are not.
+    """
+
+    def __init__(self, records: Iterable[Path]):
+        self.outputs: dict[str, int] = {}  # key -> the most epochs after which there are outputs
+        for record in records:
+            key, epochs = record.parts[-3], record.parts[-2].removeprefix("epochs-")
+            if epochs.isdecimal():
+                self.outputs[key] = max(int(epochs), self.outputs.get(key, 0))
+        self.keys: set[str] = set()  # of these, and of runs that were stopped
+        with suppress(OSError), os.scandir(STORE) as entries:  # there is none yet, or none to read
+            self.keys.update(entry.name for entry in entries)
+
+    def epochs(self, study: str, run: Run, data: str) -> float:
+        """Estimates.stored_epochs; `data` is a checksum."""
+        key = run_key(run.specification, run.fingerprint, data)
+        if key not in self.keys:
+            return 0.0
+        most = self.outputs.get(key, 0)
+        if most >= run.specification["epochs"]:
+            return OUTPUTS
+        if not (STORE / key / STATE).exists():  # as after `make clean-store`
+            return 0.0
+        return max(most, epochs_said(study, run.name))
+
+
+def epochs_said(study: str, run: str) -> float:
+    """How many epochs a run had trained when it was stopped; 0 where nothing says so.
+
+    To read its state takes torch; what it last told the display does not. Where it was killed, that
+    is up to `save_every` seconds ahead of the state. What another study's run told is not read.
+    """
+    with suppress(*UNREADABLE):
+        state = json.loads(progress_file(study, run).read_text(encoding="utf-8"))
+        return float(state["fraction"] * state["epochs"])
+    return 0.0
+
+
+def progress_file(study: str, run: str) -> Path:
+    """Where a run, or the timing, says how far it is."""
+    return RESULTS / study / "logs" / f"{run}.progress.json"
 
 
 def timed_configurations(study: Study) -> list[Run]:

@@ -27,9 +27,10 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from normres import endings
 from normres.config import unasked_studies
+from normres.estimates import progress_file
 from normres.failures import said_at_last
 from normres.leases import gpu_trouble, mps_is_running
-from normres.pipeline import RESULTS, Pipeline
+from normres.pipeline import Pipeline
 from normres.time_left import Key, State, TimeLeft
 from normres.timed import TIMINGS
 from normres.wording import duration
@@ -37,6 +38,10 @@ from normres.wording import duration
 LINE_SECONDS = 30  # between two lines where there is no terminal
 LOG_LINES = 6  # of a failed job's log that are shown
 STOPPING = "Will exit after finishing currently running jobs"  # Snakemake's answer to SIGTERM
+INTERRUPTED = "Terminating processes on user request"  # to Ctrl-C, which its jobs are sent, too
+# What a log ends with where a signal ended a job that had nothing to save: a command's own words
+# (errors.py, failures.py), or Python's before it could say them.
+CUT_OFF = ("interrupted", "KeyboardInterrupt", "killed by SIGTERM")
 RUNS_SHOWN = 12  # of those in training; a cluster may train hundreds
 
 TIMING = TIMINGS[0]  # says how far it is, as runs do
@@ -106,6 +111,8 @@ class Display(logging.Handler):
             self._explain_failure(record)
         elif event == LogEvent.PROGRESS:
             self.done, self.total = record.done, record.total
+        elif record.getMessage().startswith(INTERRUPTED):
+            self.stopping = True
         elif self.replaces(record) and (
             record.levelno >= logging.WARNING or record.getMessage().startswith(STOPPING)
         ):
@@ -198,6 +205,9 @@ class Display(logging.Handler):
         if record.rule_name == "train" and reason.startswith("wrote "):  # ended while stopped
             self.say(f"Stopped: {what}; its result is kept, the next call takes it")
             return
+        if self.stopping and reason in CUT_OFF:
+            self.say(f"Stopped: {what}; the next call starts it again")
+            return
         if not self.stopping and self._is_tried_again(record.jobid):
             self.say(f"Ended without a result, is tried again: {what}: {reason}")
             return
@@ -272,7 +282,11 @@ class Display(logging.Handler):
         """In words, what Snakemake is about to do and about how long it takes."""
         other = _count(sum(self.planned.values()) - len(self.to_train), "other job")
         left = duration(self.time_left.seconds(self.total - self.done))
-        if not self.to_train:
+        linked = self.time_left.linked
+        trained = len(self.to_train) - linked
+        if linked:
+            other = f"{linked} to take from the store, {other}"
+        if not trained:
             return f"no run to train, {other}: about {left}"
         places = self.time_left.places
         if places.on_cluster:
@@ -290,7 +304,7 @@ class Display(logging.Handler):
         if self.time_left.memory_binds:
             where += ", since memory is free for no more"
         return (
-            f"{_count(len(self.to_train), 'run')} to train, {other}: "
+            f"{_count(trained, 'run')} to train, {other}: "
             f"about {left} {where} ({self.time_left.estimates.source})"
         )
 
@@ -376,11 +390,6 @@ class Display(logging.Handler):
                     continue
                 states.append((study, run, state))
         return states
-
-
-def progress_file(study: str, run: str) -> Path:
-    """Where a run, or the timing, says how far it is."""
-    return RESULTS / study / "logs" / f"{run}.progress.json"
 
 
 def timing_left(job: logging.LogRecord) -> float | None:

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from normres.config import Config
-from normres.estimates import JOB_SECONDS, Estimates
+from normres.estimates import JOB_SECONDS, OUTPUTS, Estimates
 from normres.grid import RECORD
 from normres.pipeline import RESULTS, Pipeline
 from normres.timed import TIMINGS
@@ -101,8 +101,15 @@ class TimeLeft:
         self.pipeline, self.places = pipeline, Places(workflow, pipeline.config, run_mb)
         self.estimates = Estimates(pipeline, self.places.device, self.places.sharing)
         self.to_train = set(to_train)
-        # Runs of a configuration take equally long: there may be thousands of them.
-        self.alike = {key: (key[0], pipeline.runs[key].configuration) for key in self.to_train}
+        self.stored = {
+            key: self.estimates.stored_epochs(key[0], pipeline.runs[key]) for key in self.to_train
+        }
+        # Runs of a configuration take equally long, but for what the store has of them: there may
+        # be thousands of them.
+        self.alike = {
+            key: (key[0], pipeline.runs[key].configuration, stored)
+            for key, stored in self.stored.items()
+        }
         self.to_time = {(rule, study): self._timing(rule, study) for rule, study in to_time}
         self.job_seconds: list[float] = []  # what other jobs have taken
         self.ended: list[Key] = []  # runs that nothing was learnt from yet
@@ -121,9 +128,14 @@ class TimeLeft:
         kinds = {}
         for key, run in {self.alike[key]: self.pipeline.runs[key] for key in left}.items():
             places = min(run.specification["cpu_threads"], most)
-            kinds[key] = self.estimates.seconds(key[0], run), places
+            kinds[key] = self.estimates.cost(key[0], run, stored=key[-1]), places
         self.kinds = {key: kinds[self.alike[key]] for key in left}
         self.count = Counter(self.kinds.values())
+
+    @property
+    def linked(self) -> int:
+        """How many of the runs that are left are taken from the store, as far as is known."""
+        return sum(self.stored[key] == OUTPUTS for key in self.to_train)
 
     @property
     def memory_binds(self) -> bool:
@@ -132,7 +144,7 @@ class TimeLeft:
         return self.places.fitting < min(len(self.to_train), self.places.runs // threads)
 
     def end_run(self, key: Key) -> None:
-        """A run has ended; what it took tells about those that are left."""
+        """A run has ended; what it took, if it was trained, tells about those that are left."""
         self.to_train.discard(key)
         self.ended.append(key)
 
@@ -154,7 +166,8 @@ class TimeLeft:
         if self.ended:
             while self.ended:
                 key = self.ended.pop()
-                if self.estimates.learn(record_of(*key)):
+                linked = self.stored[key] == OUTPUTS
+                if not linked and self.estimates.learn(record_of(*key)):
                     self.believed += self.estimates.seconds(key[0], self.pipeline.runs[key])
             self._estimate()
         to_time = self.to_time | (timings or {})
@@ -168,24 +181,27 @@ class TimeLeft:
         Those that wait are stretched by what those in training take compared with estimates; the
         less, the more runs have ended, which the estimates follow.
         """
-        waiting, left, start = self.count.copy(), [], self.estimates.reference.start
+        waiting, left = self.count.copy(), []
         expected = taken = self.believed
         for study, run, state in states:
             if (kind := self.kinds.get((study, run))) is None:
                 continue
             waiting[kind] -= 1
-            # A run says how far it is from when it has started.
-            trains = kind[0] - start
-            took = done = trains * state["fraction"]
+            # A run says how far it is from when it has started. What it went on from took no time
+            # of this call; what the store was believed to have, and has not, it takes now.
+            (_, whole, begun), places = kind
+            fraction = state["fraction"]
+            gained = max(fraction - begun, 0.0)
+            took = done = whole * gained
             if state["seconds_left"]:
-                took = state["seconds_left"] / (1 - state["fraction"]) * state["fraction"]
+                took = state["seconds_left"] / (1 - fraction) * gained
             expected, taken = expected + done, taken + took
             pace = (BELIEVED_SECONDS + took) / (BELIEVED_SECONDS + done)
-            left.append((pace * (trains - done), kind[1], 1))
+            left.append((pace * whole * (1 - fraction), places, 1))
         pace = taken / expected
-        for (each, places), n in waiting.items():
+        for (cost, places), n in waiting.items():
             if n > 0:
-                left.append((start + pace * (each - start), places, n))
+                left.append((cost.beside + pace * (cost.seconds - cost.beside), places, n))
         longest = max((seconds for seconds, *_ in left), default=0.0)
         by_places = sum(math.prod(parts) for parts in left) / self.places.runs
         by_memory = sum(seconds * n for seconds, _, n in left) / self.places.fitting
