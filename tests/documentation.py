@@ -47,8 +47,8 @@ def table_rows(page: str, heading: str) -> list[str]:
     return [line for line in lines if line.startswith("| `")]
 
 
-def undocumented(table: Path) -> list[str]:
-    """The columns of a csv file of a study that its page does not name."""
+def undocumented(table: Path, axes: Iterable[str] = ()) -> list[str]:
+    """The columns of a csv file of a study, beside its axes, that its page does not name."""
     if table.name in ("comparisons.csv", "claims.csv"):
         page = {"comparisons.csv": "statistics.md", "claims.csv": "claims.md"}[table.name]
         text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def undocumented(table: Path) -> list[str]:
         own = [part for part in parts if table.name in part.partition("\n")[0]]
         assert own, f"docs/tables.md has no section about {table.name}"
         text = "\n".join(own + curves if table.name == "runs.csv" else own)
-    names = ["model", "norm"]
+    names = [*axes, "model", "norm"]
     for name in re.findall(r"`(\w+(?:\.\d)?)`", text):
         whole = not name.startswith("_")
         names.append(name if whole else names[-1].rpartition("_")[0] + name)

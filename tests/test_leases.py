@@ -31,6 +31,13 @@ print("gives back", flush=True)
 journal.write(f"{os.getpid()} gives {gpu}\\n")
 """
 
+SHARER = """
+from normres.leases import share_cpu
+with share_cpu(print):
+    print("has", flush=True)
+    input()
+"""
+
 
 @pytest.fixture
 def holder(tmp_path):
@@ -193,15 +200,78 @@ def test_many_whole_gpus_and_slots_are_had_by_all(holder, tmp_path):
         assert not (holding[gpu] & whole) or len(holding[gpu]) == 1
 
 
-def test_one_timing_at_a_time(monkeypatch, tmp_path):
+@pytest.fixture
+def alone_here(monkeypatch, tmp_path):
+    """A machine on which nobody else has a lease."""
     monkeypatch.setattr(leases.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(leases, "held", [])
+
+
+def end_leases():
+    while leases.held:
+        lease = leases.held.pop()
+        lease.close() if hasattr(lease, "fileno") else lease.release()
+
+
+def test_one_timing_at_a_time(alone_here):
     leases.lease_machine(pytest.fail)
     with pytest.raises(TimeoutError):
         leases.lease_machine(give_up)
-    leases.held.pop().release()
+    end_leases()
     leases.lease_machine(pytest.fail)
-    leases.held.pop().release()
+    end_leases()
+
+
+def test_runs_share_a_cpu_and_a_timing_has_it_alone(alone_here):
+    with leases.share_cpu(pytest.fail), leases.share_cpu(pytest.fail):
+        with pytest.raises(TimeoutError):
+            leases.lease_cpu(give_up)
+        # It waits with its wish in hand, so that no more runs begin before it had its turn.
+        with pytest.raises(TimeoutError), leases.share_cpu(give_up):
+            pass
+        end_leases()
+        with leases.share_cpu(pytest.fail):
+            pass
+    leases.lease_cpu(pytest.fail)
+    with pytest.raises(TimeoutError), leases.share_cpu(give_up):
+        pass
+    end_leases()
+    with leases.share_cpu(pytest.fail):
+        pass
+
+
+def test_a_killed_run_gives_its_share_of_the_cpu_back(alone_here, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment["PYTHONPATH"] = str(PROJECT / "workflow" / "scripts")
+    run = subprocess.Popen(
+        [sys.executable, "-c", SHARER],
+        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert said(run) == "has"
+    with pytest.raises(TimeoutError):
+        leases.lease_cpu(give_up)
+    end_leases()
+    run.kill()
+    run.communicate()
+    leases.lease_cpu(pytest.fail)
+    end_leases()
+
+
+@pytest.mark.parametrize(
+    "device, gpus, visible, taken",
+    [
+        ("cpu", 0, "0", "cpu"),
+        ("auto", None, "", "cpu"),
+        ("auto", 1, "0", "gpu"),
+        ("cuda", 1, "0", "gpu"),
+    ],
+)
+def test_what_a_timing_has_alone(alone_here, monkeypatch, device, gpus, visible, taken):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    leases.lease_for_timing(device, gpus, 1)
+    names = {path.name for path in lease_folder().iterdir()}
+    assert ("cpu" in names, "gpu-0-slot-0" in names) == (taken == "cpu", taken == "gpu")
+    end_leases()
 
 
 def test_visible_devices_are_honoured(holder):

@@ -68,6 +68,21 @@ def test_layers_of_several_depths_are_all_counted():
     assert said == "2 or 10 in resnet"
 
 
+def test_norms_with_other_options_by_overrides_are_other_norms(tmp_path, digits_folder):
+    """Of one name and shape, as group norms of 8 and 32 groups are."""
+    entries = [
+        {"model": model, "norm": "group", "axes": {}}
+        | {"specification": resolve(model, "group", 0, 1, {"groups": groups, "batch_size": 2})}
+        for model, groups in (("resnet", 8), ("plainnet", 32))
+    ]
+    cases, layers = time_norms.list_cases(entries, 3, 8)
+    small = [case for case in cases if case.side == 8 and case.layout == "contiguous"]
+    rows = measure_cases(small, computation(), 3)
+    table = time_norms.cost_table(rows, {case: layers[case] for case in small}, {}, {})
+    found = table[["groups", "n", "layers"]].sort_values("groups").values.tolist()
+    assert found == [[8, 3, "6 in resnet"], [32, 3, "6 in plainnet"]]
+
+
 @pytest.mark.parametrize(
     "study, words",
     [
@@ -93,6 +108,7 @@ def test_what_has_no_one_cost_is_refused(tmp_path, digits_folder, study, words):
 def test_the_table_of_a_study(tmp_path, digits_folder, monkeypatch):
     # The lease lasts as long as the process, and timings of other tests would wait for it.
     monkeypatch.setattr(leases, "lease_machine", lambda while_waiting: None)
+    monkeypatch.setattr(leases, "lease_cpu", lambda while_waiting: None)
     study = {
         "dataset": "digits",
         "models": ["resnet", "plainnet"],
@@ -129,6 +145,7 @@ def test_memory_that_is_short_is_a_failure_and_no_result(
 ):
     """Another call may find more of it; instance norm of one pixel it never can compute."""
     monkeypatch.setattr(leases, "lease_machine", lambda while_waiting: None)
+    monkeypatch.setattr(leases, "lease_cpu", lambda while_waiting: None)
     prepare = CaseTimer.prepare
 
     def preparing(timer, pool):

@@ -2,12 +2,14 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -17,8 +19,9 @@ import torch
 import record_untimed
 import time_training
 from conftest import PROJECT
-from normres import leases, measurement
+from normres import leases, measurement, timing
 from normres.config import read_config
+from normres.devices import choose_device
 from normres.errors import DeviceError, InputError
 from normres.grid import Study
 from normres.measurement import Measurement
@@ -42,6 +45,7 @@ STUDY = {
 def short(monkeypatch):
     """Few calls a repeat: what is tested are no speeds. No timing waits for another test's."""
     monkeypatch.setattr(leases, "lease_machine", lambda while_waiting: None)
+    monkeypatch.setattr(leases, "lease_cpu", lambda while_waiting: None)
     monkeypatch.setattr(measurement, "LEAST_SECONDS", {})
     monkeypatch.setattr(measurement, "LEAST_LATENCY_SECONDS", 1e-9)
     monkeypatch.setattr(measurement, "LATENCY_BATCHES", (1, 128))
@@ -278,9 +282,76 @@ def test_a_configuration_that_breaks_is_tried_again_alone_and_then_named(digits_
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_promised_gpu_that_is_not_there(digits_folder):
+def test_a_gpu_that_is_not_there(digits_folder, monkeypatch):
+    """It says nothing of the configurations, so that the next call tries again."""
     with pytest.raises(DeviceError, match="a GPU was promised"):
         measure([small()], digits_folder, "auto", 1, repeats=1, cores=1)
+    with pytest.raises(InputError, match="device: cuda, but torch sees no CUDA device"):
+        measure([small()], digits_folder, "cuda", 0, repeats=1, cores=1)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with pytest.raises(DeviceError, match="device: cuda, but torch sees no CUDA device"):
+        choose_device("cuda", 0)
+
+
+class Recorder:
+    """In the place of Turns: notes who was asked for what, and that nobody computed beside it."""
+
+    log, at_work, lock = [], [], threading.Lock()
+
+    def __init__(self, context, arguments):
+        specification, *_ = arguments
+        self.name = f"{specification['model']}/{specification['norm']}/{specification['precision']}"
+        self.failure = None
+
+    def take(self, asked):
+        self.at_work.append(self.name)
+        time.sleep(0.002)
+        beside = [name for name in self.at_work if name != self.name]
+        self.at_work.remove(self.name)
+        with self.lock:
+            self.log.append((asked, self.name, beside))
+
+    def end(self):
+        pass
+
+    def result(self):
+        return {"reason": None}
+
+
+def test_rounds_are_interleaved_and_one_configuration_computes_at_a_time(monkeypatch, tmp_path):
+    """Eighteen in two groups; both precisions of a network and norm take turns with each other."""
+    monkeypatch.setattr(timing, "Turns", Recorder)
+    listed = [
+        resolve(model, norm, 0, 1, {"precision": precision})
+        for precision in ("float32", "bfloat16")
+        for model in ("convnet", "vgg11", "resnet")
+        for norm in ("none", "batch", "group")
+    ]
+    measure(listed, tmp_path, "cpu", None, repeats=4, cores=2)
+    parts = [list(part) for _, part in itertools.groupby(Recorder.log, lambda entry: entry[0])]
+    assert [part[0][0] for part in parts] == ["warm_up", "prepare", "repeat"] * 2
+    groups = []
+    for part in parts:
+        names = [name for _, name, _ in part]
+        size = len(set(names))
+        rounds = [names[i : i + size] for i in range(0, len(names), size)]
+        assert len(rounds) == (4 if part[0][0] == "repeat" else 1)
+        assert all(set(one) == set(names) for one in rounds)
+        assert len({tuple(one) for one in rounds}) == len(rounds)  # each in an order of its own
+        if part[0][0] != "warm_up":
+            assert not any(beside for *_, beside in part)
+        if part[0][0] == "repeat":
+            groups.append(set(names))
+    assert [len(group) for group in groups] == [12, 6]
+    for group in groups:
+        assert {name.replace("float32", "bfloat16") for name in group} <= group
+
+
+def test_more_values_of_axes_than_may_be_alive_are_several_groups():
+    listed = [resolve("resnet", "batch", 0, 1, {"batch_size": size}) for size in range(2, 32)]
+    assert [len(group) for group in timing.together(listed)] == [12, 12, 6]
+    assert sorted(itertools.chain(*timing.together(listed))) == list(range(30))
+    assert timing.together([]) == []
 
 
 def test_processes_end_with_the_one_that_started_them(digits_folder, tmp_path):

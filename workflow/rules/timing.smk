@@ -5,24 +5,24 @@
 # As for definitions (compare.smk), the file's name tells one list from another.
 rule list_timed:
     output:
-        "results/{study}/.timed-{digest}.json",
+        "results/{study}/.{timing}-{digest}.json",
     log:
-        "results/{study}/logs/list_timed-{digest}.log",
+        "results/{study}/logs/list_timed-{timing}-{digest}.log",
     conda:
         "../../envs/pytorch.yaml"
     params:
-        timed=pipeline.text_of("timed"),
+        timed=pipeline.timed_text,
     message:
-        "listing what is timed of {wildcards.study}"
+        "listing what {wildcards.timing} measures of {wildcards.study}"
     shell:
-        "rm -fv results/{wildcards.study}/.timed-* > {log:q}; "
+        "rm -fv results/{wildcards.study}/.{wildcards.timing}-* > {log:q}; "
         "printf '%s\\n' {params.timed:q} > {output:q}"
 
 
 rule time_training:
     input:
         arrays=ancient(pipeline.array_files),
-        timed=pipeline.file_of("timed"),
+        timed=pipeline.file_of("time_training"),
         description=pipeline.dataset_file,
     output:
         table="results/{study}/timing.csv",
@@ -59,7 +59,7 @@ rule time_training:
 # Of any study, and of those that ask for it by `analyses: [norm_cost]` without being asked.
 rule time_norms:
     input:
-        timed=pipeline.file_of("timed"),
+        timed=pipeline.file_of("time_norms"),
         description=pipeline.dataset_file,
     output:
         "results/{study}/norm_cost.csv",

@@ -1,7 +1,7 @@
 """Decide what a timing that ended without a result means: try again, or go on without times.
 
     python workflow/scripts/record_untimed.py --code 1 --attempt 3 --attempts 3 \\
-        --timed results/tiny/.timed-0123456789abcdef.json \\
+        --timed results/tiny/.time_training-0123456789abcdef.json \\
         --log results/tiny/logs/time_training.log \\
         --out results/tiny/timing.csv --details results/tiny/timing.json \\
         --failures results/tiny/failures/time_training.txt --data results/data/digits

@@ -53,6 +53,7 @@ from normres.tables import (
     timing_repeats,
     untimed_configurations,
 )
+from normres.timing import MOST_ALIVE
 from normres.wording import duration, study_call
 
 TEMPLATES = Path(__file__).parents[1] / "report"
@@ -112,6 +113,7 @@ def timing_section(
         "columns": columns if len(rows) else [],
         "rows": row_attributes(rows, kept),
         "repeats": timing_repeats(summary),
+        "most": MOST_ALIVE if len(timed) > MOST_ALIVE else None,
         "untimed": untimed_configurations(summary, study, shown=len(summary)),
         "environment": {name: values for name, values in found.items() if values},
         "started": details["started"],

@@ -40,6 +40,7 @@ from normres.tables import (
     with_gap,
     write_table,
 )
+from normres.timing import MOST_ALIVE
 from normres.wording import EQUAL, lost_runs
 
 BANDS = {
@@ -310,9 +311,11 @@ def note(
         sentences.append("Intervals are cut at 0 and 100 %, and at a loss of 0.")
     timed = timing[timing["repeat"].notna()]
     if len(timed):
+        many = (timing["repeat"].fillna(1) == 1).sum() > MOST_ALIVE  # one row a configuration
+        in_groups = f" (within groups of {MOST_ALIVE} configurations at most)" if many else ""
         sentences.append(
             f"Time: training alone, with nothing else on the device ({timed_on(timed)}), median of "
-            f"{timing_repeats(table)} interleaved repeats and its 95 % interval."
+            f"{timing_repeats(table)} interleaved repeats{in_groups} and its 95 % interval."
         )
     if untimed := untimed_configurations(table, study):
         sentences.append(f"{untimed}.")

@@ -1,6 +1,6 @@
 """Make norm_cost.csv: what each norm costs in time and memory, by layer shape and memory layout.
 
-    python workflow/scripts/time_norms.py --timed results/norm-cost/.timed-*.json \\
+    python workflow/scripts/time_norms.py --timed results/norm-cost/.time_norms-*.json \\
         --dataset results/data/digits/dataset.json --out results/norm-cost/norm_cost.csv
 
 Each norm of the study on the shape of each norm layer of its networks, at its batch sizes, in both
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 def time_all(arguments: argparse.Namespace) -> int:
     """Time what is listed, and write it; returns the exit code."""
     listed = read_timed(arguments.timed)
-    side, _, channels = read_json(arguments.dataset)["shape"]
+    side, channels = read_shape(arguments.dataset)
     check_comparable(listed["timed"], arguments.timed)
     cases, layers = list_cases(listed["timed"], channels, side)
     lease_for_timing(arguments.device, arguments.gpus, arguments.runs_per_gpu)
@@ -89,6 +89,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     require_positive(parser, arguments, "repeats", "runs_per_gpu")
     return arguments
+
+
+def read_shape(path: Path) -> tuple[int, int]:
+    """Side and channels of the images that a dataset.json describes; raises InputError."""
+    try:
+        side, _, channels = read_json(path)["shape"]
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: needs `shape` [height, width, channels]") from None
+    return side, channels
 
 
 def check_comparable(timed: list[dict[str, Any]], path: Path) -> None:
@@ -138,8 +147,14 @@ def cost_table(
     `rows` and `layers` are as measure_cases and list_cases give them, `environment` as
     environment.describe does.
     """
-    options = [axis for axis in axes if any(axis in row["options"] for row in rows)]
-    by = [*KEY, *(option for option in options if option not in KEY)]
+    found: dict[str, set[Any]] = defaultdict(set)
+    for row in rows:
+        for option, value in row["options"].items():
+            found[option].add(value)
+    # Also what only some networks have otherwise, by `overrides`: these are other norms.
+    others = [option for option, values in found.items() if len(values) > 1]
+    options = [*(axis for axis in axes if axis in found), *others]
+    by = list(dict.fromkeys([*KEY, *options]))
     frame = pd.DataFrame([{**row["options"], **row} for row in rows])
     for column in ("repeat", "reason", "kept_bytes", FORWARD, TRAINING):
         if column not in frame:

@@ -7,6 +7,7 @@ import argparse
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from normres.devices import (
 from normres.environment import EXACT, describe
 from normres.images import Images
 from normres.interruption import Interrupted, StopRequest, waiting
-from normres.leases import lease_gpu
+from normres.leases import lease_gpu, share_cpu
 from normres.outputs import write_outputs
 from normres.promises import may_use_gpu
 from normres.run_progress import ProgressFile
@@ -61,7 +62,7 @@ def train_into(
     run, computation = begin(specification, images, arguments, stop, fewer)
     size = specification["batch_size"]
     smaller = f"a batch_size below {size}" if size > 1 else "a smaller image_size"
-    with short_of_memory(f"try {smaller}{fewer}"):
+    with short_of_memory(f"try {smaller}{fewer}"), place(computation, stop):
         environments = resume(run, stored, computation)
         if run.epoch < specification["epochs"]:
             environments.append(describe(computation))
@@ -95,6 +96,13 @@ def begin(
         run = TrainingRun(specification, images, computation)
     check_last_batch(len(run.sets["train"]), specification)
     return run, computation
+
+
+def place(computation: Computation, stop: StopRequest) -> AbstractContextManager[None]:
+    """A place beside other runs on this machine's CPU; on a GPU `begin` has taken one."""
+    if computation.device.type != "cpu":
+        return nullcontext()
+    return share_cpu(waiting("a timing has this machine's processor", stop))
 
 
 def train_epochs(

@@ -69,7 +69,8 @@ def choose_device(wanted: str, promised: int | None) -> str:
 
     `promised` is how many GPUs a scheduler has promised, None where there is no scheduler. Raises
     DeviceError where one is promised and not there: a run must not take a hundred times as long
-    without a word. Raises InputError where "cuda" is wanted without a promise and not there.
+    without a word. Raises InputError where "cuda" is wanted without a promise and not there; within
+    a SLURM job DeviceError, for another node may have one.
     """
     if not may_use_gpu(wanted, promised):
         return "cpu"
@@ -88,7 +89,8 @@ def choose_device(wanted: str, promised: int | None) -> str:
             "check the node's driver, or set `device: cpu`"
         )
     if wanted == "cuda":
-        raise InputError(f"device: cuda, but torch sees no CUDA device {where}; use auto or cpu")
+        kind = DeviceError if "SLURM_JOB_ID" in os.environ else InputError
+        raise kind(f"device: cuda, but torch sees no CUDA device {where}; use auto or cpu")
     return "cpu"
 
 

@@ -1,8 +1,10 @@
-"""Which GPU a run takes where several runs train on one machine.
+"""Who computes where on this machine: which GPU a run takes, and when a timing is alone.
 
 Snakemake limits how many jobs use a GPU at a time, but does not say which one each may use (its
 issues 116 and 281). So a run leases a slot: one lock file for each of `runs_per_gpu` slots of each
-device, in a folder of this machine. The lock is the kernel's (flock) and ends with the process.
+device, in a folder of this machine. Runs on the CPU share a lock there, which a timing takes as a
+whole: another call may train, or a run may go on whose Snakemake was killed. Locks are the kernel's
+(flock) and end with the process.
 """
 
 import os
@@ -10,12 +12,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from filelock import FileLock
 
-from normres.locks import try_lock
+from normres.locks import try_flock, try_lock
 from normres.promises import may_use_gpu
 
 WAIT_SECONDS = 0.2  # between two looks whether a slot is free
@@ -63,7 +67,7 @@ def mps_is_running() -> bool:
 
 
 # Leases of this process. They are not given back: CUDA keeps its memory until the process ends.
-held: list[FileLock] = []
+held: list[FileLock | IO[str]] = []
 
 
 def lease_gpu(
@@ -80,7 +84,7 @@ def lease_gpu(
     if not gpus or ("SLURM_JOB_ID" in os.environ and len(gpus) == 1):
         return
     take = _take_gpu if exclusive else _take_slot
-    gpu, locks = take(lease_folder(), gpus, runs_per_gpu, while_waiting)
+    gpu, locks = take(made_folder(), gpus, runs_per_gpu, while_waiting)
     held.extend(locks)
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
@@ -91,22 +95,62 @@ def lease_machine(while_waiting: Callable[[], None]) -> None:
     Waits and calls `while_waiting` as `lease_gpu` does. A timing whose Snakemake was killed goes
     on, and the next call's must not compute beside it.
     """
-    folder = lease_folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    while (lock := try_lock(folder / "timing")) is None:
-        while_waiting()
-        time.sleep(WAIT_SECONDS)
-    held.append(lock)
+    held.append(_wait_for(lambda: try_lock(made_folder() / "timing"), while_waiting))
+
+
+def lease_cpu(while_waiting: Callable[[], None]) -> None:
+    """Have this machine's CPU without any run there, for life: new ones wait (`share_cpu`).
+
+    Waits for those that are at work, and calls `while_waiting` as `lease_gpu` does.
+    """
+    folder = made_folder()
+    for take in (
+        lambda: try_lock(folder / "cpu-wanted"),
+        lambda: try_flock(folder / "cpu", shared=False),
+    ):
+        held.append(_wait_for(take, while_waiting))
+
+
+@contextmanager
+def share_cpu(while_waiting: Callable[[], None]) -> Iterator[None]:
+    """Compute on this machine's CPU beside other runs, not beside a timing there.
+
+    Waits and calls `while_waiting` as `lease_gpu` does.
+    """
+    folder = made_folder()
+
+    def take() -> IO[str] | None:
+        share = try_flock(folder / "cpu", shared=True)
+        wanted = share and try_lock(folder / "cpu-wanted")
+        if wanted:
+            wanted.release()
+            return share
+        if share:
+            share.close()
+        return None
+
+    with _wait_for(take, while_waiting):
+        yield
 
 
 def lease_for_timing(device: str, gpus: int | None, runs_per_gpu: int) -> None:
-    """Be alone for a measurement, for life: the only timing here, on a GPU without any run.
+    """Be alone for a measurement, for life: the only timing here, on a GPU or CPU without any run.
 
     `device` and `gpus` are those of devices.choose_device. Says once what is waited for.
     """
     lease_machine(say_once("another timing is at work here"))
-    if may_use_gpu(device, gpus):
+    if may_use_gpu(device, gpus) and visible_gpus():
         lease_gpu(runs_per_gpu, say_once("no GPU is free of runs"), exclusive=True)
+    else:
+        lease_cpu(say_once("runs are at work here"))
+
+
+def _wait_for(take: Callable[[], Any], while_waiting: Callable[[], None]) -> Any:
+    """What `take` gives, once it is not None."""
+    while (taken := take()) is None:
+        while_waiting()
+        time.sleep(WAIT_SECONDS)
+    return taken
 
 
 def say_once(text: str) -> Callable[[], None]:
@@ -131,6 +175,13 @@ def lease_folder() -> Path:
     return Path(tempfile.gettempdir()) / name
 
 
+def made_folder() -> Path:
+    """`lease_folder`, made where it is not there; no other user may look in."""
+    folder = lease_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
 def _take_slot(
     folder: Path, gpus: list[str], runs_per_gpu: int, while_waiting: Callable[[], None]
 ) -> tuple[str, list[FileLock]]:
@@ -138,7 +189,6 @@ def _take_slot(
 
     None of a GPU that is wanted as a whole, though a slot may be free there.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         for slot in range(runs_per_gpu):
             for gpu in gpus:
@@ -164,7 +214,6 @@ def _take_gpu(
     runs that were started with a larger `runs_per_gpu` are waited for as well: they are looked for
     once `all` is taken, from when on there are no new ones.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken: dict[str, dict[str, FileLock]] = {gpu: {} for gpu in gpus}
     while True:
         names = {"all"}

@@ -1,6 +1,8 @@
 """Locks that end with the process that holds them, however it ends."""
 
+import fcntl
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock, Timeout
 
@@ -18,3 +20,18 @@ def try_lock(path: Path) -> FileLock | None:
     except Timeout:
         return None
     return lock
+
+
+def try_flock(path: Path, *, shared: bool) -> IO[str] | None:
+    """An open file with a lock that lasts until it is closed (flock(2)); None where it is held.
+
+    Many may share it at a time; otherwise the lock is one's own. (filelock has none that is shared
+    by processes and ends with them.)
+    """
+    file = path.open("a")
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

@@ -89,7 +89,7 @@ class Pipeline:
         self._lists: dict[str, dict[str, Any]] = {
             name: {
                 "networks": list_networks(study),
-                "timed": list_timed(study, config.timing_repeats),
+                **dict.fromkeys(TIMINGS, list_timed(study, config.timing_repeats)),
                 "claims": study_claims(config.claims, study, gallery.ENTRIES),
                 "comparisons": study.comparisons,
             }
@@ -106,7 +106,7 @@ class Pipeline:
         lists = {kind: canonical(listed) for kind, listed in self._lists[name].items()}
         if len(lists["claims"]) > LONGEST_ARGUMENT:
             raise InputError("config.claims: too many or too long; put some into single studies")
-        texts = (lists["networks"], lists["timed"], self.definition(name))
+        texts = (lists["networks"], lists["time_training"], self.definition(name))
         if max(map(len, texts)) > LONGEST_ARGUMENT:
             raise InputError(
                 f"config.studies.{name}: too many different networks "
@@ -221,14 +221,18 @@ class Pipeline:
         """A list about a study, as one canonical JSON text, for jobs that need no more of it.
 
         kind: "networks", the distinct ones with their code and data (so a new seed recounts
-        nothing); "timed", see timed.py; "claims", see claims.py; "comparisons", those declared. How
-        often timings have failed is in "timed": one failure more makes the next call try again.
+        nothing); "claims", see claims.py; "comparisons", those declared; one of TIMINGS, see
+        timed.py. Of a timing it holds how often that one has failed: one failure more makes the
+        next call try again, and leaves the other timing alone.
         """
         listed = self._lists[study][kind]
-        if kind == "timed":
-            failed = {name: self.failures.get((study, name)) for name in TIMINGS}
-            listed = listed | {"failures": failed} if any(failed.values()) else listed
+        if kind in TIMINGS and (failed := self.failures.get((study, kind))):
+            listed = listed | {"failures": failed}
         return canonical(listed)
+
+    def timed_text(self, wildcards) -> str:
+        """`listed` of a job's study and timing."""
+        return self.listed(wildcards.timing, wildcards.study)
 
     def list_file(self, kind: str, study: str) -> str:
         """A file whose name changes with `listed`, which it holds."""
@@ -401,11 +405,12 @@ class Pipeline:
         Snakemake does not miss an input of a file that is there: a target that does not ask for
         these believes an old study where Snakemake's records of it are lost.
         """
-        return [
-            path
-            for name, lists in self._lists.items()
-            for path in (self.definition_file(name), *(self.list_file(k, name) for k in lists))
-        ]
+        files = []
+        for name, lists in self._lists.items():
+            norms = NORM_COST in self.studies[name].analyses
+            asked = [kind for kind in lists if norms or kind != "time_norms"]
+            files += [self.definition_file(name), *(self.list_file(kind, name) for kind in asked)]
+        return files
 
     def _results(self, study: Study) -> list[str]:
         """The tables, figures and report of a study."""

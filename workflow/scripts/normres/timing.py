@@ -1,10 +1,11 @@
 """Times of many configurations that are to be compared: each in a process of its own, in turns.
 
 So threads, memory and caches of one do not touch another's, and one computes at a time. Rounds are
-interleaved: what changes on the machine meanwhile (temperature, other users) meets all alike.
+interleaved: what changes on the machine meanwhile (temperature, other users) meets all alike that
+are measured together, which are not more than MOST_ALIVE: see `together`.
 """
 
-import math
+import itertools
 import multiprocessing
 import random
 import signal
@@ -26,27 +27,36 @@ END_SECONDS = 2  # for a process to end by itself, so that a compiler's helpers 
 PRELOADED = ["normres.measurement", "normres.tables"]
 PRELOADED_ON_CPU = ["torch._dynamo"]
 
-# Why a configuration has no times: something happened; it cannot be trained; no GPU was there.
-FAILED, REFUSED, NO_DEVICE = "failed", "refused", "no device"
+# Why a configuration has no times: something happened; it cannot be trained. And why none has: a
+# GPU was promised and is not there; another device than this machine has is asked for.
+FAILED, REFUSED, NO_DEVICE, WRONG_DEVICE = "failed", "refused", "no device", "wrong device"
 
 
 def serve(connection, *arguments: Any) -> None:
-    """Be the process of one Measurement: answer (None, value) or (why there is none, reason)."""
+    """Be the process of one Measurement: answer (None, value) or (why there is none, reason).
+
+    `arguments` are those of Measurement.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends, and with it the requests
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    from normres.measurement import Measurement  # torch: not in the process that gives turns
+    from normres.devices import choose_device  # torch: not in the process that gives turns
+    from normres.measurement import Measurement
 
-    measurement = None
+    *_, device, gpus = arguments
+    measurement, refusal = None, WRONG_DEVICE
     with suppress(EOFError, OSError):
         while True:
             asked = connection.recv()
             try:
-                measurement = measurement or Measurement(*arguments)
+                if measurement is None:
+                    choose_device(device, gpus)
+                    refusal = REFUSED
+                    measurement = Measurement(*arguments)
                 answer = (None, getattr(measurement, asked)())
             except DeviceError as error:
                 answer = (NO_DEVICE, str(error))
             except InputError as error:
-                answer = (REFUSED, str(error))
+                answer = (refusal, str(error))
             except Exception as error:
                 text = " ".join(str(error).split())
                 answer = (FAILED, f"{type(error).__name__}: {text.partition('. ')[0]}")
@@ -66,7 +76,10 @@ class Turns:
         self.failure: tuple[str, str] | None = None  # why there are no times, and the reason
 
     def take(self, asked: str) -> None:
-        """Let the process do what is `asked`, and wait for it; raises DeviceError."""
+        """Let the process do what is `asked`, and wait for it.
+
+        Raises DeviceError or InputError where there is no device to measure on.
+        """
         if self.failure:
             return
         try:
@@ -75,8 +88,8 @@ class Turns:
         except (EOFError, OSError):
             self.process.join()
             why, value = FAILED, f"its process ended (exit code {self.process.exitcode})"
-        if why == NO_DEVICE:
-            raise DeviceError(value)
+        if why in (NO_DEVICE, WRONG_DEVICE):
+            raise (DeviceError if why == NO_DEVICE else InputError)(value)
         if why is not None:
             self.failure = (why, value)
             self.end()
@@ -117,7 +130,8 @@ def measure(
     `data`, `device` and `gpus` are those of Measurement. What is not timed, the warm-up, may take
     place side by side on `cores` CPU cores. `after_turn` is told what part of all is done. A
     configuration that fails beside others, as where memory is short, is tried again alone. Raises
-    DeviceError where a GPU was promised and is not there.
+    DeviceError where a GPU was promised and is not there, InputError where one is asked for that
+    is not there.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED + PRELOADED_ON_CPU * (not may_use_gpu(device, gpus)))
@@ -131,16 +145,36 @@ def measure(
             done += 1
             after_turn(min(done / total, 1.0))
 
-    groups = math.ceil(len(arguments) / MOST_ALIVE)
     results: list[dict[str, Any]] = [{}] * len(arguments)
-    for group in range(groups):
-        members = list(range(group, len(arguments), groups))
+    for members in together(specifications):
         timed = _measure_group(context, [arguments[i] for i in members], repeats, cores, count)
         for i, turns in zip(members, timed, strict=True):
             if turns.failure and turns.failure[0] == FAILED and len(members) > 1:
                 (turns,) = _measure_group(context, [arguments[i]], repeats, cores, count)
             results[i] = turns.result()
     return results
+
+
+def together(specifications: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Which configurations take turns: groups of at most MOST_ALIVE, by their places in the list.
+
+    A network with a norm stays in one group with all values of the axes, if it has not too many: so
+    both precisions of the study `precision` are measured within the same minutes. Networks come one
+    after another, for their norms are compared, too.
+    """
+
+    def network(place: int) -> tuple[str, str]:
+        return specifications[place]["model"], specifications[place]["norm"]
+
+    groups: list[list[int]] = []
+    for _, members in itertools.groupby(sorted(range(len(specifications)), key=network), network):
+        family = list(members)
+        for start in range(0, len(family), MOST_ALIVE):
+            some = family[start : start + MOST_ALIVE]
+            if not groups or len(groups[-1]) + len(some) > MOST_ALIVE:
+                groups.append([])
+            groups[-1] += some
+    return groups
 
 
 def _measure_group(
