@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
+# Each worker is a machine of its own, or runs of one would wait for timings of the other.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    apart = Path(tempfile.gettempdir(), f"normres-tests-{os.getuid()}-{worker}")
+    apart.mkdir(mode=0o700, exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(apart)
 
 import prepare_data
 from normres.images import open_images

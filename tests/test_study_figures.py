@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import plot_gradient_norms
 import plot_learning_rates
+import plot_norm_cost
 import synthetic
 from normres import figures, lines
 from normres.gallery import ENTRIES, EVERY_FIGURE_READS
@@ -217,6 +218,26 @@ def test_findings_of_studies_name_what_the_tables_hold(drawn):
     assert said["reliability"].startswith(
         "Farthest from right, of bins with 1 % of the images or more: resnet, batch norm, conv "
         "bias true, at a mean confidence of 60 %: accuracy 40.0 % [38.0 to 42.0], n = 3, below it"
+    )
+
+
+def test_norms_of_one_name_are_told_apart_by_their_options(drawn, monkeypatch):
+    """As group norm of 8 and 32 groups; batch norm has no such option."""
+    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
+    folder, table = drawn["norm_cost"][1].parent, pd.read_csv(drawn["norm_cost"][1])
+    batch, group = (table[table["norm"] == norm] for norm in ("batch", "group"))
+    fewer = group.assign(groups=8, training_seconds_median=1e-6)
+    write_table(pd.concat([batch, fewer, group.assign(groups=32)]), folder / "kinds.csv")
+    options = {name: folder / f"{name}.csv" for name in EVERY_FIGURE_READS}
+    options |= {"norm_cost": folder / "kinds.csv", "study": folder / "study.json"}
+    options["out"] = folder / "kinds"
+    plot_norm_cost.main([f"--{name}={value}" for name, value in options.items()])
+    text = (folder / "kinds.svg").read_text()
+    assert "group norm, groups 8" in text and "group norm, groups 32" in text
+    assert "batch norm, groups" not in text
+    said = (folder / "kinds.txt").read_text()
+    assert (
+        "cheapest group norm, groups 8, 0.001" in said and "dearest group norm, groups 32" in said
     )
 
 

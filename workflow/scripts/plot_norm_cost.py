@@ -7,7 +7,9 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,12 +18,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from normres import figures, rows
 from normres.errors import run_command
+from normres.options import option_schemas
 from normres.parts import showing
-from normres.tables import norm_title
+from normres.tables import axis_text, norm_title
 
 PARTS = ("median", "low", "high")
 SHAPE = ["channels", "side", "batch_size"]
 ROW = 0.32  # inches: height of a shape
+MEASURED_WITH = ("batch_size", "precision", "cpu_threads")  # columns that are no norm's option
+MORE_MARKERS = ("X", "*", "p")  # of a norm's further kinds; no norm's own
 
 
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
@@ -29,12 +34,13 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     drawn = tables.others["norm_cost"]
     drawn = drawn.assign(**{part: 1e3 * drawn[f"training_seconds_{part}"] for part in PARTS})
     drawn = drawn.sort_values(["layout", *SHAPE], kind="stable").reset_index(drop=True)
+    drawn["label"] = [norm_words(row) for row in drawn.to_dict("records")]
     shapes = drawn[SHAPE].drop_duplicates().sort_values(SHAPE).apply(shape_text, axis=1).tolist()
     layouts = drawn["layout"].drop_duplicates().tolist()
     devices = ", ".join(sorted(drawn["device_name"].dropna().astype(str).unique()))
     figure, grid = figures.page(
         (1, max(1, len(layouts))),
-        (max(2.3, legend_width(drawn["norm"].unique())), ROW * max(3, len(shapes))),
+        (max(2.3, legend_width(drawn["label"].unique())), ROW * max(3, len(shapes))),
         question="What does each norm cost in time, by layer shape?",
         study=tables.study,
         notes=[
@@ -62,26 +68,42 @@ def draw_panel(place: Axes, own: pd.DataFrame, shapes: list[str], study: dict) -
     """Draw a layout: shapes from small to large, the norms of a shape below each other."""
     rows.set_bands(place, len(shapes))
     looks = figures.looks(study, "norm")
-    norms = [norm for norm in study["norms"] if (own["norm"] == norm).any()]
+    order = {norm: number for number, norm in enumerate(study["norms"])}
+    kinds = own[["norm", "label"]].drop_duplicates()
+    kinds = kinds.sort_values("norm", key=lambda norms: norms.map(order), kind="stable")
+    same = kinds.groupby("norm").cumcount()  # of a norm: other options, other marks
     entries = []
-    for number, norm in enumerate(norms):
-        rows_of = own[own["norm"] == norm]
+    for number, (norm, label) in enumerate(kinds.itertuples(index=False)):
+        rows_of = own[own["label"] == label]
         heights = rows_of.apply(shape_text, axis=1).map(shapes.index).astype(float)
-        heights += 0.7 * (number - (len(norms) - 1) / 2) / len(norms)
+        heights += 0.7 * (number - (len(kinds) - 1) / 2) / len(kinds)
         look = looks[norm]
+        if same.iloc[number]:
+            look = replace(look, marker=MORE_MARKERS[(same.iloc[number] - 1) % len(MORE_MARKERS)])
         style = {"color": look.colour, "ms": 3.5, "mec": "white", "mew": 0.3}
         # Of the study's cells only the norm: the batch here is that of the measurement.
         shown = {"norm": norm}
-        entries.append((norm_title(norm), look, shown))
+        entries.append((label, look, shown))
         with showing(place, shown):
             place.hlines(heights, rows_of["low"], rows_of["high"], color=look.colour, lw=1)
             place.plot(rows_of["median"], heights, look.marker, **style)
     rows.write_legend(place, entries, math.inf)  # the panel is as wide as the names
 
 
-def legend_width(norms: Sequence[str]) -> float:
+def norm_words(row: Mapping[str, Any]) -> str:
+    """A norm's name, with those of its options that differ within the study."""
+    options = [name for name in option_schemas() if name in row and name not in MEASURED_WITH]
+    said = [
+        f"{name.replace('_', ' ')} {axis_text(row[name])}"
+        for name in options
+        if pd.notna(row[name])
+    ]
+    return ", ".join([norm_title(row["norm"]), *said])
+
+
+def legend_width(labels: Sequence[str]) -> float:
     """Inches that the names of all norms take above a panel."""
-    return sum(rows.legend_entry_width(norm_title(norm)) for norm in norms)
+    return sum(rows.legend_entry_width(label) for label in labels)
 
 
 def scale(place: Axes, medians: pd.Series) -> None:
@@ -117,7 +139,7 @@ def describe(drawn: pd.DataFrame) -> str:
     shape = f"{shape_text(most)}, {str(most['layout']).replace('_', ' ')}"
     own = found[(found[[*SHAPE, "layout"]] == most[[*SHAPE, "layout"]]).all(axis=1)]
     ends = [own.loc[own["median"].idxmin()], own.loc[own["median"].idxmax()]]
-    words = [f"{norm_title(row['norm'])}, {result_text(row)}" for row in ends]
+    words = [f"{row['label']}, {result_text(row)}" for row in ends]
     return f"On {shape}, in ms: cheapest {words[0]}; dearest {words[1]}."
 
 

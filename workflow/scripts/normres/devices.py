@@ -173,7 +173,8 @@ def short_of_memory(advice: str) -> Iterator[None]:
         if cause is None:
             raise
         said = str(cause).rpartition("DefaultCPUAllocator: ")[2]  # after file and line of its code
-        raise MemoryError(f"{said.splitlines()[0].partition('. ')[0]}; {advice}") from None
+        first_line = said.partition("\n")[0]
+        raise MemoryError(f"{first_line.partition('. ')[0]}; {advice}") from None
 
 
 def lacks_memory(error: BaseException) -> bool:

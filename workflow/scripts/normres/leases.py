@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -104,10 +105,8 @@ def lease_cpu(while_waiting: Callable[[], None]) -> None:
     Waits for those that are at work, and calls `while_waiting` as `lease_gpu` does.
     """
     folder = made_folder()
-    for take in (
-        lambda: try_lock(folder / "cpu-wanted"),
-        lambda: try_flock(folder / "cpu", shared=False),
-    ):
+    for name in ("cpu-wanted", "cpu"):
+        take = partial(try_flock, folder / name, shared=False)
         held.append(_wait_for(take, while_waiting))
 
 
@@ -121,9 +120,9 @@ def share_cpu(while_waiting: Callable[[], None]) -> Iterator[None]:
 
     def take() -> IO[str] | None:
         share = try_flock(folder / "cpu", shared=True)
-        wanted = share and try_lock(folder / "cpu-wanted")
-        if wanted:
-            wanted.release()
+        nobody = share and try_flock(folder / "cpu-wanted", shared=True)
+        if nobody:
+            nobody.close()
             return share
         if share:
             share.close()

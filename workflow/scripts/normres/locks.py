@@ -28,7 +28,7 @@ def try_flock(path: Path, *, shared: bool) -> IO[str] | None:
     Many may share it at a time; otherwise the lock is one's own. (filelock has none that is shared
     by processes and ends with them.)
     """
-    file = path.open("a")
+    file = path.open("a+")  # NFS shares no lock of a file that is open for writing alone
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

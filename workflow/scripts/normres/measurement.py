@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from normres.constraints import check_last_batch
-from normres.devices import choose_computation, choose_device, say_uncompiled
+from normres.devices import choose_computation, choose_device, lacks_memory, say_uncompiled
 from normres.energy import find_meter
 from normres.environment import describe
 from normres.images import open_images
@@ -111,8 +111,8 @@ class Measurement:
         for name in list(self.sizes):
             try:
                 self.first_seconds[name] = self._seconds(name, 1)
-            except torch.OutOfMemoryError:
-                if name in (STEP, LAST_STEP):
+            except RuntimeError as error:
+                if name in (STEP, LAST_STEP) or not lacks_memory(error):
                     raise
                 del self.sizes[name]  # a larger batch than it is trained with: no such latency
 

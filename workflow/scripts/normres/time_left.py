@@ -141,7 +141,8 @@ class TimeLeft:
     def memory_binds(self) -> bool:
         """Whether more runs would train at a time if there were more memory."""
         threads = min((places for _, places in self.count), default=1)
-        return self.places.fitting < min(len(self.to_train), self.places.runs // threads)
+        trained = len(self.to_train) - self.linked
+        return self.places.fitting < min(trained, self.places.runs // threads)
 
     def end_run(self, key: Key) -> None:
         """A run has ended; what it took, if it was trained, tells about those that are left."""

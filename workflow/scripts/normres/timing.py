@@ -159,8 +159,9 @@ def together(specifications: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """Which configurations take turns: groups of at most MOST_ALIVE, by their places in the list.
 
     A network with a norm stays in one group with all values of the axes, if it has not too many: so
-    both precisions of the study `precision` are measured within the same minutes. Networks come one
-    after another, for their norms are compared, too.
+    both precisions of the study `precision` are measured within the same minutes. Norms of a
+    network are in one group where there is room; a drift of the machine is a part of the difference
+    of what is in two.
     """
 
     def network(place: int) -> tuple[str, str]:
