@@ -7,7 +7,7 @@ Writes history.csv (a row an epoch), run.json (specification, result, environmen
 (weights) and test_logits.npy (float16) to --out. With --store, a run that was trained before is
 linked from there, one that was longer gives its first epochs, and one that was interrupted or
 shorter goes on from its last state, to the same bytes as if it had never stopped. Options that are
-not given have the exercise's values; names, types and defaults are those of config.yaml.
+not given have their defaults; names, values and defaults are those of config.yaml.
 
 On SIGTERM, SIGUSR1, SIGHUP or Ctrl-C the step is finished and the state saved in --store. Exit
 codes: 0 done, 2 bad input, 69 no GPU that works, 75 stopped by a signal, 130 by Ctrl-C, 1 anything
