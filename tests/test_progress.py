@@ -11,7 +11,7 @@ import pytest
 import time_training
 import train
 from normres.estimates import LINK_SECONDS, OUTPUTS, STORE, progress_file
-from normres.progress import INTERRUPTED, Display
+from normres.progress import INTERRUPTED, Display, waited_for
 from normres.store import STATE, run_key
 from normres.time_left import TimeLeft, record_of
 from normres.timing import MOST_ALIVE, measure
@@ -324,6 +324,31 @@ def test_the_log_says_how_far_it_is_and_what_is_left_once_it_can_be_told(told, c
         "25% done",
         "75% done, about 15 s left",
     ]
+
+
+@pytest.mark.parametrize(
+    "rule, log, said",
+    [
+        ("time_training", "waiting: runs are at work here\n", "waiting: runs are at work here"),
+        ("train", "goes on\nwaiting: a timing\n", "waiting: a timing"),
+        ("train", "waiting: a timing\nwaited for it\n", ""),
+        ("train", "waiting: a timing\n" + 400 * "x", ""),
+        ("train", "", ""),
+        ("plot_figure", "waiting: for nothing\n", ""),
+    ],
+)
+def test_what_a_job_waits_for_is_shown(tmp_path, rule, log, said):
+    (tmp_path / "log").write_text(log)
+    job = SimpleNamespace(rule_name=rule, rule_msg="its work", log=[str(tmp_path / "log")])
+    job.wildcards = {"study": "none", "run": "none"}
+    assert waited_for(job) == said
+    display = Display(workflow(), pipeline(1))
+    display.estimate()
+    display.jobs[1] = job
+    assert (f"its work is {said}" in display._line()) == bool(said)
+    for missing in ([], None, [str(tmp_path / "none")]):
+        job.log = missing
+        assert waited_for(job) == ""
 
 
 # ---- What Ctrl-C ended ----

@@ -145,10 +145,14 @@ def lease_for_timing(device: str, gpus: int | None, runs_per_gpu: int) -> None:
 
 
 def _wait_for(take: Callable[[], Any], while_waiting: Callable[[], None]) -> Any:
-    """What `take` gives, once it is not None."""
+    """What `take` gives, once it is not None; where that took a while, says that it is over."""
+    waited = False
     while (taken := take()) is None:
         while_waiting()
+        waited = True
         time.sleep(WAIT_SECONDS)
+    if waited:
+        print("waited for it", flush=True)
     return taken
 
 

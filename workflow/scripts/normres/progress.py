@@ -42,6 +42,7 @@ INTERRUPTED = "Terminating processes on user request"  # to Ctrl-C, which its jo
 # What a log ends with where a signal ended a job that had nothing to save: a command's own words
 # (errors.py, failures.py), or Python's before it could say them.
 CUT_OFF = ("interrupted", "KeyboardInterrupt", "killed by SIGTERM")
+WAITING = "waiting: "  # what a command says while others have what it needs (leases.py)
 RUNS_SHOWN = 12  # of those in training; a cluster may train hundreds
 
 TIMING = TIMINGS[0]  # says how far it is, as runs do
@@ -342,9 +343,10 @@ class Display(logging.Handler):
         if waiting := self._waiting(states):
             runs.add_row(Text(f"  {_count(waiting, 'run')} in the queue (squeue --me)"))
         for job in list(self.jobs.values()):
-            if job.rule_name != "train":
+            waits = waited_for(job)
+            if job.rule_name != "train" or waits:
                 left = _left_of_run(timing_left(job))
-                runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"), left)
+                runs.add_row(Text(f"  {job.rule_msg or job.rule_name}"), waits or left)
         return Group(head, runs)
 
     def _line(self) -> str:
@@ -359,6 +361,11 @@ class Display(logging.Handler):
             f"{job.rule_msg}, {_left_of_run(left)}"
             for job in list(self.jobs.values())
             if (left := timing_left(job)) is not None
+        ]
+        shown += [
+            f"{job.rule_msg} is {waits}"
+            for job in list(self.jobs.values())
+            if (waits := waited_for(job))
         ]
         head = f"{self.done} of {self.total} jobs, about {self._left(states)} left"
         if waiting := self._waiting(states):
@@ -401,6 +408,18 @@ def timing_left(job: logging.LogRecord) -> float | None:
         return json.loads(path.read_text(encoding="utf-8"))["seconds_left"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def waited_for(job: logging.LogRecord) -> str:
+    """What a job waits for, in its own words, where its log ends with them: "waiting: ..."."""
+    if job.rule_name not in ("train", *TIMINGS):
+        return ""
+    try:
+        text = Path(job.log[0]).read_text(encoding="utf-8", errors="replace")
+    except (OSError, IndexError, TypeError, AttributeError):  # none yet
+        return ""
+    last = text.rstrip().rpartition("\n")[2]
+    return last if last.startswith(WAITING) else ""
 
 
 def _more(states: list[Any]) -> str:
