@@ -49,11 +49,10 @@ def table_rows(page: str, heading: str) -> list[str]:
 
 def undocumented(table: Path, axes: Iterable[str] = ()) -> list[str]:
     """The columns of a csv file of a study, beside its axes, that its page does not name."""
-    if table.name in ("comparisons.csv", "claims.csv"):
-        page = {"comparisons.csv": "statistics.md", "claims.csv": "claims.md"}[table.name]
-        text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
-    else:
-        text = (PROJECT / "docs" / "tables.md").read_text(encoding="utf-8")
+    elsewhere = {"comparisons.csv": "statistics.md", "claims.csv": "claims.md"}
+    page = elsewhere.get(table.name, "tables.md")
+    text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
+    if table.name not in elsewhere:
         parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
         curves = [part for part in parts if part.startswith("curves.csv")]
         own = [part for part in parts if table.name in part.partition("\n")[0]]
@@ -61,8 +60,8 @@ def undocumented(table: Path, axes: Iterable[str] = ()) -> list[str]:
         text = "\n".join(own + curves if table.name == "runs.csv" else own)
     names = [*axes, "model", "norm"]
     for name in re.findall(r"`(\w+(?:\.\d)?)`", text):
-        whole = not name.startswith("_")
-        names.append(name if whole else names[-1].rpartition("_")[0] + name)
+        stem = names[-1].rpartition("_")[0] if name.startswith("_") else ""  # `a_mean`, `_sd`
+        names.append(stem + name)
     with table.open(newline="", encoding="utf-8") as file:
         columns = next(csv.reader(file))
     return [column for column in columns if column not in names]

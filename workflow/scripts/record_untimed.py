@@ -20,7 +20,7 @@ from normres.failures import add_attempt, end_attempt, final_reason, note_failur
 from normres.files import read_json
 from normres.tables import write_table
 from normres.timed import read_timed
-from time_norms import untimed_table
+from time_norms import read_shape, untimed_table
 from time_training import write_results
 
 
@@ -41,14 +41,13 @@ def main(argv: list[str] | None = None) -> int:
     if reason is None:
         return arguments.code
     note_failure(arguments.failures, reason)
-    listed = read_timed(arguments.timed)
-    dataset = read_json(arguments.data / "dataset.json")
+    listed, dataset = read_timed(arguments.timed), arguments.data / "dataset.json"
     if arguments.details is None:  # of norm layers
-        side, _, channels = dataset["shape"]
+        side, channels = read_shape(dataset)
         write_table(untimed_table(listed, channels, side, reason), arguments.out)
     else:
         results = [{"reason": reason, "facts": None, "repeats": []}] * len(listed["timed"])
-        now, checksum = datetime.now(UTC), dataset["checksum"]
+        now, checksum = datetime.now(UTC), read_json(dataset)["checksum"]
         write_results(arguments.out, arguments.details, listed, results, now, checksum)
     print(f"no times after attempt {arguments.attempt} of {arguments.attempts}: {reason}")
     return 0

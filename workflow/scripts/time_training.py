@@ -19,6 +19,7 @@ Times rest on random initial weights and a few images: they depend neither on se
 
 import argparse
 import itertools
+import json
 import os
 import threading
 import time
@@ -195,9 +196,8 @@ class Progress:
             print(f"{fraction:.0%} done{about}", flush=True)
             self.said = now
         if self.path is not None:  # no timing should end because a display cannot be told
-            shown = "null" if left is None else left
             with suppress(OSError), replacing(self.path, durable=False) as temporary:
-                temporary.write_text(f'{{"fraction": {fraction}, "seconds_left": {shown}}}')
+                temporary.write_text(json.dumps({"fraction": fraction, "seconds_left": left}))
 
     def _seconds_left(self, now: float, fraction: float) -> float | None:
         """Count a turn that has ended `now`; seconds left, or None where it cannot be told yet.

@@ -96,7 +96,7 @@ def lease_machine(while_waiting: Callable[[], None]) -> None:
     Waits and calls `while_waiting` as `lease_gpu` does. A timing whose Snakemake was killed goes
     on, and the next call's must not compute beside it.
     """
-    held.append(_wait_for(lambda: try_lock(made_folder() / "timing"), while_waiting))
+    held.append(_wait_for(partial(try_lock, made_folder() / "timing"), while_waiting))
 
 
 def lease_cpu(while_waiting: Callable[[], None]) -> None:
@@ -119,14 +119,13 @@ def share_cpu(while_waiting: Callable[[], None]) -> Iterator[None]:
     folder = made_folder()
 
     def take() -> IO[str] | None:
-        share = try_flock(folder / "cpu", shared=True)
-        nobody = share and try_flock(folder / "cpu-wanted", shared=True)
-        if nobody:
-            nobody.close()
-            return share
-        if share:
+        if (share := try_flock(folder / "cpu", shared=True)) is None:
+            return None
+        if (unwanted := try_flock(folder / "cpu-wanted", shared=True)) is None:
             share.close()
-        return None
+            return None
+        unwanted.close()
+        return share
 
     with _wait_for(take, while_waiting):
         yield

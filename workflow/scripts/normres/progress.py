@@ -7,6 +7,7 @@ date while it trains. On a terminal it redraws; elsewhere it prints a line every
 import atexit
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -43,6 +44,7 @@ INTERRUPTED = "Terminating processes on user request"  # to Ctrl-C, which its jo
 # (errors.py, failures.py), or Python's before it could say them.
 CUT_OFF = ("interrupted", "KeyboardInterrupt", "killed by SIGTERM")
 WAITING = "waiting: "  # what a command says while others have what it needs (leases.py)
+LOG_END = 1000  # bytes, with a log's last line in them
 RUNS_SHOWN = 12  # of those in training; a cluster may train hundreds
 
 TIMING = TIMINGS[0]  # says how far it is, as runs do
@@ -415,7 +417,9 @@ def waited_for(job: logging.LogRecord) -> str:
     if job.rule_name not in ("train", *TIMINGS):
         return ""
     try:
-        text = Path(job.log[0]).read_text(encoding="utf-8", errors="replace")
+        with open(job.log[0], "rb") as log:  # its end alone: this is looked at twice a second
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_END))
+            text = log.read().decode("utf-8", errors="replace")
     except (OSError, IndexError, TypeError, AttributeError):  # none yet
         return ""
     last = text.rstrip().rpartition("\n")[2]
