@@ -265,7 +265,8 @@ def _last_crossing(above: Measured, below: Measured, tables: Tables, star: str) 
     """The epoch at which the second falls below the first for good, by pairs of one seed."""
     for part in (above, below):
         runs_of(part, tables.study, star)
-    gap = (_series(above, tables, star) - _series(below, tables, star)).dropna()
+    gap = _series(above, tables, star) - _series(below, tables, star)
+    gap = gap.dropna(axis=1, how="all").dropna()  # one may begin at epoch 0 and the other at 1
     if gap.empty:
         raise UnknownError("no seed has a complete run on each side")
     epochs, found = gap.columns.to_numpy(float), {}
