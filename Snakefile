@@ -9,7 +9,7 @@
 #   snakemake --cores all data                               only the data sets (docs/cluster.md)
 #   snakemake --cores all tensorboard                        curves as event files (docs/interchange.md)
 #   snakemake --cores all crate                              all as an RO-Crate (docs/provenance.md)
-#   snakemake --dry-run                                      what would be done, and how long it takes
+#   snakemake --cores all --dry-run                          what would be done, and how long it takes
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -37,6 +37,7 @@ include: "workflow/rules/housekeeping.smk"
 localrules:
     prepare_data,
     mark_definition,
+    note_retry,
     list_networks,
     list_timed,
     resolve_study,

@@ -34,6 +34,7 @@ A, B = "accuracy(resnet/none, last)", "accuracy(resnet/batch, last)"
         (f"({A} > 1 or {B} < 2) and {A} > 0", Every),
         (f"{A} > 1 and {B} < 2 or {A} > 0", Some),
         ("slope(accuracy(resnet/none, 21..last-1)) > 0", Compare),
+        (f"epochs_to(accuracy(resnet/none), 0.9 * mean({B})) < 3", Compare),
         ("trend(log10(first_gradient(resnet/none/depth=*, 0))) > 0", Compare),
     ],
 )
@@ -69,6 +70,9 @@ def test_constants_are_computed_and_operators_bind_as_usual():
         ("accuracy(resnet/none/depth=*, 1) > 0", "character 1", "only stands inside trend"),
         ("trend(accuracy(resnet/none, 1)) > 0", "character 1", "one axis open"),
         ("1 > 0", "character 1", "compares constants only"),
+        (f"mean({A}) > 0", "character 1", "mean(...) has no interval"),
+        (f"{A} - 2 * mean({B}) > 0", "character 35", "mean(...) has no interval"),
+        (f"epochs_to(train_loss(resnet/none), 1) > mean({A})", "character 41", "no interval"),
         ("params(resnet/none) / 0 > 1", "character 23", "division by 0"),
         ("params(resnet/none) > 1e99", "character 23", "too large"),
         ("params(resnet/none) > 1.2345678901234567", "character 23", "more than 15 digits"),

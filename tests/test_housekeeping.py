@@ -273,9 +273,19 @@ def test_unused_is_not_guessed(results):
     study = results / "tiny" / "study.json"
     text = study.read_text()
     study.unlink()
-    with pytest.raises(InputError, match=r"tiny/runs: of a study without study\.json"):
+    with pytest.raises(InputError, match=r"results/tiny: of a study without study\.json"):
         clean(results, "--unused")
     study.write_text(text)
+    mark = results / "tiny" / ".definition-abc"
+    mark.touch()
+    with pytest.raises(InputError, match=r"study\.json: lists an earlier definition of the study"):
+        clean(results, "--unused")
+    mark.unlink()
+    begun = results / "new" / "logs"
+    begun.mkdir(parents=True)  # all that a run leaves that was stopped early
+    with pytest.raises(InputError, match=r"results/new: of a study without study\.json"):
+        clean(results, "--unused")
+    begun.rmdir()
     (results / "data" / "digits" / "dataset.json").unlink()
     with pytest.raises(InputError, match="its data are not prepared"):
         clean(results, "--unused")
@@ -340,6 +350,7 @@ def test_through_snakemake_exactly_the_reset_run_trains_again(tmp_path):
     run = "convnet/batch/seed1"
     before = {name: read_record(results / "tiny/runs" / name) for name in RUNS[:4]}
     assert reset(results, "tiny", run) == 0
+    assert project.planned("figures")["train"] == 1
     assert project.planned(*targets, "results/tiny/study.json") == {"train": 1}
     project.run(*targets)
     after = {name: read_record(results / "tiny/runs" / name) for name in RUNS[:4]}

@@ -152,13 +152,15 @@ def test_a_run_that_ended_while_snakemake_was_stopped_is_not_called_failed(tmp_p
     said = []
     display = Display(workflow(), pipeline(1))
     monkeypatch.setattr(display.console, "print", lambda text: said.append(str(text)))
-    for last in ("wrote results/many/runs/convnet/none/seed0", "stopped by SIGINT"):
+    stopped = ("saved epoch 5\nstopped by SIGINT", "stopped by SIGINT")
+    for last in ("wrote results/many/runs/convnet/none/seed0", *stopped):
         Path("train.log").write_text(f"epoch 5\n{last}\n")
         failed = {"jobid": 1, "rule_name": "train", "rule_msg": "training it", "log": ["train.log"]}
         display._explain_failure(SimpleNamespace(**failed))
     assert said == [
         "Stopped: train; its result is kept, the next call takes it",
         "Stopped: train; its state is saved, the next call goes on",
+        "Stopped: train; the next call starts it again",
     ]
 
 

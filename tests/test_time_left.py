@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from normres import estimates
+from normres.config import read_config
 from normres.devices import has_bfloat16_units
 from normres.estimates import (
     BFLOAT16_CPU,
@@ -20,9 +21,11 @@ from normres.estimates import (
     Estimates,
     reference,
 )
+from normres.pipeline import Pipeline
 from normres.progress import Display
 from normres.time_left import BELIEVED_SECONDS, TimeLeft, record_of
 from pipelines import pipeline, workflow
+from project_copy import LARGE_GRID
 
 RESNET = {"models": ["resnet"], "norms": ["none"], "batch_size": 32, "learning_rate": 1e-4}
 
@@ -74,6 +77,17 @@ def test_a_linked_run_is_no_new_evidence(tmp_path, monkeypatch):
     left._estimate()
     ((each, _),) = left.count
     assert each.seconds == pytest.approx(200 + left.estimates.reference.start)
+
+
+def test_a_run_that_two_studies_have_is_trained_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    twin = {"studies": {name: {**LARGE_GRID, "seeds": [0]} for name in ("many", "twin")}}
+    made = Pipeline(read_config({"study": "many,twin", **twin}))
+    left = time_left(made)
+    assert left.linked == len(made.runs) / 2 == 100
+    alone = time_left(pipeline(1))
+    assert alone.linked == 0
+    assert left.seconds(200) < alone.seconds(100) + 101  # at a second each
 
 
 def test_the_plan_says_why_no_gpu_is_found(tmp_path, monkeypatch):

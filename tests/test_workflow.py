@@ -4,8 +4,10 @@ import csv
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
@@ -82,10 +84,32 @@ def test_a_gpu_that_is_not_there_is_tried_again_and_then_recorded(tmp_path):
     record = read_record(project.results() / "runs/convnet/none/seed0")
     assert record["status"] == "failed" and "a GPU was promised" in record["reason"]
     assert (project.results() / "report.html").exists()
-    without = ("results/tiny/runs.csv", "--resources", "gpu=0")  # no GPU promised: the CPU
+    shutil.rmtree(project.folder / ".snakemake")
+    for way in ([], ["--rerun-triggers", "mtime"]):
+        assert project.planned(*way)["train"] == 1
+    without = ("figures", "--resources", "gpu=0")  # no GPU promised: the CPU
     project.run(*without)
     assert project.planned(*without) == {}
     assert read_record(project.results() / "runs/convnet/none/seed0")["status"] == "ok"
+
+
+def test_what_is_to_be_trained_is_noted_and_timed_first(tmp_path):
+    """Also where the data are there; a train.py in the working directory is not the pipeline's."""
+    other = {**ONE, "norms": ["batch"]}
+    project = Project.create(tmp_path / "project", tiny={**ONE, "seeds": [0, 1]}, other=other)
+    (project.folder / "train.py").write_text("raise SystemExit('not the pipeline')\n")
+    project.run("data")
+    results = project.results()
+    project.run("--cores", "1", "results/tiny/runs.csv", "results/tiny/timing.csv")
+    started = min(read_record(results / f"runs/convnet/none/seed{n}")["started"] for n in (0, 1))
+    began = datetime.fromisoformat(started).timestamp()
+    assert (results / "study.json").stat().st_mtime < began
+    assert (results / "timing.csv").stat().st_mtime < began + 1  # `started` has no fractions
+    target = "results/other/runs/convnet/none/seed0/run.json"
+    missing = project.snakemake("--dry-run", "--config", "study=tiny,other", "--", target)
+    assert missing.returncode == 2
+    assert "error: study other has no run convnet/none/seed0" in missing.stdout
+    assert "Traceback" not in missing.stdout
 
 
 @pytest.mark.slow

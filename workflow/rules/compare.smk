@@ -3,11 +3,14 @@
 
 # The name of this file tells one definition of a study from another. So a study that was changed is
 # noticed even where Snakemake's own records (.snakemake) are lost, and stale runs are not believed.
+# This and other lists take milliseconds and come before runs (priority 2): what a call trains has to be
+# known to clean_store however early the call ends, and a timing must not wait behind runs for its list.
 rule mark_definition:
     output:
         touch("results/{study}/.definition-{digest}"),
     log:
         "results/{study}/logs/mark_definition-{digest}.log",
+    priority: 2
     conda:
         "../../envs/pytorch.yaml"
     message:
@@ -23,6 +26,7 @@ rule resolve_study:
         "results/{study}/study.json",
     log:
         "results/{study}/logs/resolve_study.log",
+    priority: 2
     retries: 0
     conda:
         "../../envs/pytorch.yaml"
@@ -123,6 +127,7 @@ rule list_claims:
         "results/{study}/.claims-{digest}.json",
     log:
         "results/{study}/logs/list_claims-{digest}.log",
+    priority: 2
     conda:
         "../../envs/pytorch.yaml"
     params:
@@ -170,6 +175,7 @@ rule list_comparisons:
         "results/{study}/.comparisons-{digest}.json",
     log:
         "results/{study}/logs/list_comparisons-{digest}.log",
+    priority: 2
     conda:
         "../../envs/pytorch.yaml"
     params:

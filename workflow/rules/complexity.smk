@@ -7,6 +7,7 @@ rule list_networks:
         "results/{study}/.networks-{digest}.json",
     log:
         "results/{study}/logs/list_networks-{digest}.log",
+    priority: 2
     conda:
         "../../envs/pytorch.yaml"
     params:

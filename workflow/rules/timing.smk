@@ -8,6 +8,7 @@ rule list_timed:
         "results/{study}/.{timing}-{digest}.json",
     log:
         "results/{study}/logs/list_timed-{timing}-{digest}.log",
+    priority: 2
     conda:
         "../../envs/pytorch.yaml"
     params:

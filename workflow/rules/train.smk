@@ -4,8 +4,25 @@
 # figures of the others still come: see workflow/scripts/record_failure.py.
 
 
+# By the name of this file, a run that has failed once more is tried again by the next call.
+rule note_retry:
+    output:
+        touch("results/{study}/failures/{run}.again-{failures}"),
+    log:
+        "results/{study}/logs/note_retry/{run}-{failures}.log",
+    wildcard_constraints:
+        failures="[0-9]+",
+    conda:
+        "../../envs/pytorch.yaml"
+    message:
+        "trying {wildcards.run} of {wildcards.study} again"
+    shell:
+        "rm -fv results/{wildcards.study}/failures/{wildcards.run:q}.again-* > {log:q}"
+
+
 rule train:
     input:
+        again=pipeline.retry_input,
         arrays=ancient(pipeline.constant(pipeline.array_files)),
         description=pipeline.constant(pipeline.dataset_file),
     output:

@@ -16,6 +16,7 @@ next call for each of them trains it or links what was trained by then.
 
 import argparse
 import difflib
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -124,6 +125,7 @@ def _places(study: Path, run: str) -> list[Path]:
         study / "runs" / run,
         study / "failures" / f"{run}.txt",
         logs / f"{run}.progress.json",
+        *(study / "failures" / run).parent.glob(f"{glob.escape(Path(run).name)}.again-*"),
     ]
 
 

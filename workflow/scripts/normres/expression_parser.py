@@ -91,12 +91,26 @@ class _Parser:
         return self.closed(result)
 
     def closed(self, result: Node) -> Node:
-        """The result, in which axes are open only where a trend runs over them."""
-        trends = [n for n in result.walk() if isinstance(n, Call) and n.function == "trend"]
-        inside = {id(node) for trend in trends for node in trend.walk()}
+        """The result, if axes are open, and means taken, only where that has a meaning.
+
+        The mean of runs as a fixed number has no interval: a verdict on it would look exact.
+        """
+        calls = [node for node in result.walk() if isinstance(node, Call)]
+        ranged = [call for call in calls if call.function == "trend"]
+        targets = [call.arguments[1] for call in calls if call.function == "epochs_to"]
+        inside, reached = (
+            {id(node) for part in parts for node in part.walk()} for parts in (ranged, targets)
+        )
         for node in measured(result):
             if id(node) not in inside and any(value == "*" for _, value in node.axes):
                 self.fail("an open axis (*) only stands inside trend(...)", node.position)
+        for call in calls:
+            if call.function == "mean" and id(call) not in reached:
+                self.fail(
+                    "mean(...) has no interval, so it is only what epochs_to(..., mean(...)) is to "
+                    "reach; without it a statistic is compared by its mean over seeds",
+                    call.position,
+                )
         return result
 
     # ---- The text ----

@@ -3,7 +3,7 @@
 import argparse
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +96,14 @@ def count_failures(results: Path, studies: Iterable[str]) -> dict[tuple[str, str
         for folder in [results / study / "failures"]
         for path in folder.rglob("*.txt")
     }
+
+
+def retry_files(
+    results: Path, failures: Mapping[tuple[str, str], int], runs: Iterable[tuple[str, str]]
+) -> list[str]:
+    """The files by which those `runs` (study and name) that have failed are tried again."""
+    failed = [(study, run, failures.get((study, run))) for study, run in runs]
+    return [f"{results}/{study}/failures/{run}.again-{n}" for study, run, n in failed if n]
 
 
 def describe(code: int, log: Path) -> str:

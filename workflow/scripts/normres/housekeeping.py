@@ -17,6 +17,7 @@ from normres.store import StoredRun, run_key
 
 STORE = "store"
 UNREADABLE = "state.unreadable*"
+DEFINITION = ".definition-"  # and a digest: an empty file, see mark_definition (compare.smk)
 QUIET_SECONDS = 3600  # a temporary file that nobody has written to for so long is a leftover
 
 
@@ -101,13 +102,19 @@ def used_keys(results: Path) -> dict[str, list[str]]:
 
 def check_known(results: Path) -> None:
     """Raise InputError where it cannot be said which runs a study asks for."""
-    for runs in sorted(results.glob("*/runs")):
-        study = runs.parent / "study.json"
-        advice = "run snakemake there once, or delete that folder"
+    advice = "run snakemake there once, or delete that folder"
+    # A run that was stopped early has left nothing but its log.
+    begun = {path.parent for part in ("runs", "logs") for path in results.glob(f"*/{part}")}
+    for folder in sorted(begun - {results / "data", results / STORE}):
+        study = folder / "study.json"
         if not study.exists():
-            raise InputError(f"{runs}: of a study without study.json; {advice}")
-        if data_checksum(results, read_json(study)) is None:
+            raise InputError(f"{folder}: of a study without study.json; {advice}")
+        listed = read_json(study)
+        if data_checksum(results, listed) is None:
             raise InputError(f"{study}: its data are not prepared; {advice}")
+        marks = {path.name for path in folder.glob(f"{DEFINITION}*")}
+        if marks - {f"{DEFINITION}{listed.get('definition_digest')}"}:
+            raise InputError(f"{study}: lists an earlier definition of the study; {advice}")
 
 
 def is_leftover(path: Path) -> bool:

@@ -20,13 +20,14 @@ def prepare(config: Config, configfiles: Sequence[str | Path], given: Mapping[st
     """Set the variables that all jobs read.
 
     They call `python -m command`: of the Python that runs Snakemake, also when its environment is
-    not active, and first from the scripts of this checkout, whatever the working directory. The
-    call as the report repeats it has the `configfiles`, and what of the studies was `given` on the
-    command line.
+    not active, and from the scripts of this checkout: a file of that name in the working directory,
+    say train.py, would come first without PYTHONSAFEPATH. The call as the report repeats it has the
+    `configfiles`, and what of the studies was `given` on the command line.
     """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     paths = [str(fingerprint.SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
+    os.environ["PYTHONSAFEPATH"] = "1"
     # Huge pages for large tensors, which glibc otherwise maps anew by small ones in every step:
     # VGG11 trained 1.3 times as fast, ResNet 1.15 times (n = 4 pairs side by side, batch 20,
     # bfloat16, one thread each of an AMD EPYC, glibc 2.36, torch 2.14.1).

@@ -21,7 +21,7 @@ from normres.claims import study_claims
 from normres.config import Config, check_file, read_config
 from normres.counted import list_networks
 from normres.errors import InputError
-from normres.failures import count_failures
+from normres.failures import count_failures, retry_files
 from normres.files import canonical, digest
 from normres.grid import RUN_FILES, Run, Study
 from normres.leases import visible_gpus
@@ -159,18 +159,26 @@ class Pipeline:
         """How often runs and timings have failed: a number more makes the next call try again."""
         return count_failures(RESULTS, self.studies)
 
+    @property
+    def retry_input(self) -> Callable[[Any], list[str]] | list[str]:
+        """What gives the file by which a failed run is tried again; nothing where none has failed.
+
+        Its name changes with each failure: it is missing also where Snakemake's records are.
+        """
+        if not self.failures.keys() & self.runs.keys():
+            return []
+        return lambda job: retry_files(RESULTS, self.failures, [(job.study, job.run)])
+
     def run_parameter(self, wildcards) -> str:
         """What a run is, as one canonical JSON text.
 
         One text, since Snakemake compares parameters as a set of values: two options that swap
         their values would go unnoticed.
         """
-        key = (wildcards.study, wildcards.run)
-        run = self.runs[key]
-        parameter = {"specification": dict(run.specification), "fingerprint": run.fingerprint}
-        if self.failures.get(key):
-            parameter["failures"] = self.failures[key]
-        return canonical(parameter)
+        if (run := self.runs.get((wildcards.study, wildcards.run))) is None:
+            with one_line():  # another selected study has a run of that name
+                raise InputError(f"study {wildcards.study} has no run {wildcards.run}")
+        return canonical({"specification": dict(run.specification), "fingerprint": run.fingerprint})
 
     def run_threads(self, wildcards) -> int:
         """CPU threads of a run."""
@@ -394,22 +402,23 @@ class Pipeline:
         files = []
         for study in self.studies.values():
             folder = RESULTS / study.name
-            files += self._lost_files(study)
             files += [*self._results(study), f"{folder}/verdict.txt"]
             files += [f"{folder}/tensorboard"] * self.config.tensorboard
         return files + self.all_lists(wildcards)
 
     def all_lists(self, wildcards) -> list[str]:
-        """The files whose names tell every selected study from what it was before.
+        """What every target asks for beside its own files, of every selected study.
 
-        Snakemake does not miss an input of a file that is there: a target that does not ask for
+        Files whose names tell a study from what it was before, and runs that are lost or are to be
+        tried again. Snakemake does not miss an input of a file that is there: a target without
         these believes an old study where Snakemake's records of it are lost.
         """
-        files = []
+        files = retry_files(RESULTS, self.failures, self.runs)
         for name, lists in self._lists.items():
             norms = NORM_COST in self.studies[name].analyses
             asked = [kind for kind in lists if norms or kind != "time_norms"]
             files += [self.definition_file(name), *(self.list_file(kind, name) for kind in asked)]
+            files += self._lost_files(self.studies[name])
         return files
 
     def _results(self, study: Study) -> list[str]:

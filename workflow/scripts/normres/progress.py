@@ -43,6 +43,7 @@ INTERRUPTED = "Terminating processes on user request"  # to Ctrl-C, which its jo
 # What a log ends with where a signal ended a job that had nothing to save: a command's own words
 # (errors.py, failures.py), or Python's before it could say them.
 CUT_OFF = ("interrupted", "KeyboardInterrupt", "killed by SIGTERM")
+STARTS_AGAIN = "the next call starts it again"
 WAITING = "waiting: "  # what a command says while others have what it needs (leases.py)
 LOG_END = 1000  # bytes, with a log's last line in them
 RUNS_SHOWN = 12  # of those in training; a cluster may train hundreds
@@ -203,13 +204,15 @@ class Display(logging.Handler):
             reason = reason if status[1] == "FAILED" else f"SLURM says {status[1]}"
             lines.append(f"SLURM says {status[1]}")
         if reason == "stopped by SIGINT" or (self.stopping and reason.startswith("stopped by")):
-            self.say(f"Stopped: {what}; its state is saved, the next call goes on")
+            saved = any(line.startswith("saved ") for line in lines)
+            then = "its state is saved, the next call goes on"
+            self.say(f"Stopped: {what}; {then if saved else STARTS_AGAIN}")
             return
         if record.rule_name == "train" and reason.startswith("wrote "):  # ended while stopped
             self.say(f"Stopped: {what}; its result is kept, the next call takes it")
             return
         if self.stopping and reason in CUT_OFF:
-            self.say(f"Stopped: {what}; the next call starts it again")
+            self.say(f"Stopped: {what}; {STARTS_AGAIN}")
             return
         if not self.stopping and self._is_tried_again(record.jobid):
             self.say(f"Ended without a result, is tried again: {what}: {reason}")

@@ -13,6 +13,7 @@ from normres.config import Config
 from normres.estimates import JOB_SECONDS, OUTPUTS, Estimates
 from normres.grid import RECORD
 from normres.pipeline import RESULTS, Pipeline
+from normres.store import run_key
 from normres.timed import TIMINGS
 
 # What a run has taken so far counts the more, the longer it trains, since its first steps are slow
@@ -104,6 +105,7 @@ class TimeLeft:
         self.stored = {
             key: self.estimates.stored_epochs(key[0], pipeline.runs[key]) for key in self.to_train
         }
+        self._link_shared()
         # Runs of a configuration take equally long, but for what the store has of them: there may
         # be thousands of them.
         self.alike = {
@@ -115,6 +117,18 @@ class TimeLeft:
         self.ended: list[Key] = []  # runs that nothing was learnt from yet
         self.believed = BELIEVED_SECONDS  # what the estimates of all runs rest on
         self._estimate()
+
+    def _link_shared(self) -> None:
+        """Count a run that several studies have once: the others take it from the store."""
+        seen = set()
+        several = len(self.pipeline.studies) > 1
+        for key, run in self.pipeline.runs.items() if several else ():
+            if key in self.to_train:
+                data = self.pipeline.studies[key[0]].dataset["id"]
+                same = run_key(run.specification, run.fingerprint, data)
+                if same in seen:
+                    self.stored[key] = OUTPUTS
+                seen.add(same)
 
     def _timing(self, rule: str, name: str) -> float:
         study, repeats = self.pipeline.studies[name], self.pipeline.config.timing_repeats
