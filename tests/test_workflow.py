@@ -283,6 +283,11 @@ def test_what_a_person_sees(small):
         ("tiny/runs.csv", "results/tiny/runs.csv", "Made: results/tiny/runs.csv"),
         ("tiny/tensorboard", "tensorboard", "Event files: results/tiny/tensorboard"),
         ("tiny/crate.zip", "crate", "Crate: results/tiny/crate.zip"),
+        (
+            "tiny/complexity.csv",
+            "--until=count_complexity",
+            "Made: results/tiny/complexity.csv, results/tiny/layers.csv",
+        ),
     ],
 )
 def test_the_last_line_says_where_that_is_which_was_asked_for(small, lost, target, line):

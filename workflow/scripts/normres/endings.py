@@ -52,8 +52,9 @@ def outputs(dag) -> set[str]:
 
 
 def targets(dag) -> list[str]:
-    """The first few files that the call names, or that a rule it names collects."""
+    """The first few files that the call names, or that a rule it names collects or makes."""
     collected = {path for job in dag.targetjobs if not job.output for path in job.input}
-    paths = sorted(map(str, {*dag.targetfiles, *collected}))
+    made = {path for job in dag.targetjobs for path in job.output}  # as for --until
+    paths = sorted(map(str, {*dag.targetfiles, *collected} or made))
     shown = [path for path in paths if not Path(path).name.startswith(".")]
     return shown[:FILES_NAMED] + ["..."] * (len(shown) > FILES_NAMED)
