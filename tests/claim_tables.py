@@ -28,6 +28,12 @@ DATASET = {
 }
 
 
+def own(test: str, **more: Any) -> Claim:
+    """A claim of a user, whatever the study's design; `more` are further keys of it."""
+    claim = {"id": "mine", "statement": "Mine.", "test": test, "design": {}, "own": True, **more}
+    return read_claims([claim], "test")[0]
+
+
 def rise(end: float, tau: float = 2.0) -> Callable[[float], float]:
     """Accuracy in % that rises from 10 to `end`, by 63 % within `tau` epochs."""
     return lambda epoch: 10 + (end - 10) * (1 - np.exp(-epoch / tau))

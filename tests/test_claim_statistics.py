@@ -1,11 +1,14 @@
 """The functions of claims' tests against numbers computed by hand, and what they cannot answer."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import check_claims
+from claim_tables import DATASET, make_tables, own
 from normres.claim_statistics import Tables, evaluate
 from normres.claim_values import NotHereError, UnknownError
 from normres.expression_parser import parse_number
@@ -212,3 +215,34 @@ def test_networks_of_several_sizes_have_no_count(tables):
     tables.complexity["depth"] = None
     with pytest.raises(UnknownError, match="depth=3 has networks of different parameters"):
         evaluate(parse_number("params(resnet/none/depth=3)", {}), tables)
+
+
+def test_what_diverged_runs_leave_decides_nothing_and_lost_runs_are_counted():
+    claim = own("accuracy(resnet/batch, last) - accuracy(resnet/none, last) > 1")
+
+    def found(status, scenario, claim=claim):
+        tables = make_tables(claim, scenario)
+        curves = tables.curves
+        lost = (curves["norm"] == "batch") & curves["seed"].isin([1, 3])
+        curves = curves.assign(status=curves["status"].mask(lost, status))
+        kept = curves if status else curves[~lost]
+        row = check_claims.judge(claim, replace(tables, curves=kept), DATASET)
+        return row["verdict"], row["evidence"]
+
+    above, below = (
+        {"resnet/batch": {"accuracy": lambda _: 93.0}},
+        {"resnet/batch": {"accuracy": lambda _: 70.0}},
+    )
+    for scenario, decided in ((above, "supported"), (below, "refuted")):
+        verdict, evidence = found("diverged", scenario)
+        assert verdict == "undecided"
+        assert "(n = 3 to 5; 2 diverged), claimed above 1: open, since runs diverged" in evidence
+        for status in ("failed", None):  # one that failed at once is in no table
+            verdict, evidence = found(status, scenario)
+            assert verdict == decided and "(n = 3 to 5; 2 failed), claimed" in evidence
+    fixed = own("mean(accuracy(resnet/batch, last)) > 1")
+    verdict, evidence = found("diverged", above, fixed)
+    assert verdict == "undecided" and "(exact; 2 diverged)" in evidence
+    other = own("accuracy(resnet/none, last) > 1", also={"batch norm": "accuracy(resnet/batch, 1)"})
+    verdict, evidence = found("diverged", above, other)
+    assert verdict == "supported" and evidence.endswith("(n = 3; 2 diverged)")

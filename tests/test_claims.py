@@ -10,10 +10,9 @@ import pytest
 from scipy import stats
 
 import check_claims
-from claim_tables import CLAIMS, DATASET, fall, make_tables, rise
+from claim_tables import CLAIMS, DATASET, fall, make_tables, own, rise
 from normres.claim_tests import Group, Part
 from normres.claim_values import Value
-from normres.claims import read_claims
 from normres.errors import InputError
 from normres.inference import equivalence, holm, mean_interval
 
@@ -252,7 +251,7 @@ def test_a_diverged_run_is_in_no_mean_and_may_leave_none():
     tables.curves.loc[tables.curves["norm"] == "batch", "status"] = "diverged"
     row = check_claims.judge(claim, tables, DATASET)
     assert row["verdict"] == "undecided"
-    assert "not known (no complete run of resnet/batch)" in row["evidence"]
+    assert "not known (no complete run of resnet/batch; 5 diverged)" in row["evidence"]
 
 
 # ---- What a verdict rests on ----
@@ -348,11 +347,6 @@ def test_a_list_of_claims_that_is_none_is_one_line(tmp_path, content, words):
     path.write_text(content)
     with pytest.raises(InputError, match=words):
         check_claims.main(["--list", "--claims", str(path)])
-
-
-def own(test, **more):
-    claim = {"id": "mine", "statement": "Mine.", "test": test, "design": {}, "own": True, **more}
-    return read_claims([claim], "test")[0]
 
 
 def test_parts_are_refuted_by_holm():

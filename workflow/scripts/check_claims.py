@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from normres.claim_designs import differences
-from normres.claim_statistics import Tables, evaluate, select
+from normres.claim_statistics import NONE_LOST, Tables, evaluate, lost_runs, select
 from normres.claim_tests import (
     REFUTED,
     SUPPORTED,
@@ -124,12 +124,14 @@ def settle(claim: Claim, tables: Tables) -> tuple[str, str]:
 
 def also_words(node: Any, tables: Tables) -> str:
     """A further quantity with its interval."""
+    value, reason, lost = None, "", NONE_LOST
     try:
-        value, reason = evaluate(node, tables), ""
+        lost = lost_runs(node, tables)
+        value = evaluate(node, tables)
     except (UnknownError, NotHereError) as error:
-        value, reason = None, str(error)
+        reason = str(error)
     shown = Compare(node.position, ">", node, Number(node.position, 0.0))
-    return value_words(Part(shown, value, reason, 0.0, 0.0, bool), 0.95)
+    return value_words(Part(shown, value, reason, 0.0, 0.0, bool, lost), 0.95)
 
 
 def places(claim: Claim, tables: Tables) -> Iterator[tuple[str, Tables]]:

@@ -1,6 +1,7 @@
 """The named statistics and functions of claims' tests, read from a study's tables."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +28,13 @@ from normres.expressions import (
     Measured,
     Node,
     Number,
+    measured,
     open_axis,
 )
 from normres.options import option_schemas
 from normres.tables import axis_text
+
+NONE_LOST = {"diverged": 0, "failed": 0}
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,26 @@ def evaluate(node: Node, tables: Tables, star: str = "") -> Value:
     if isinstance(node, Measured):
         return _measured(node, tables, star)
     return _call(node, tables, star)
+
+
+def lost_runs(node: Node, tables: Tables) -> dict[str, int]:
+    """How many of the runs that a node is computed from diverged, and how many failed.
+
+    Counts and times, which need no complete run, have none. Raises NotHereError.
+    """
+    found = {}
+    for part in measured(node):
+        if STATISTICS[part.statistic].table != "curves":
+            continue
+        for star in stars(part, tables.study):
+            rows = select(tables.curves, part, tables.study, star).drop_duplicates("seed")
+            status = dict(zip(rows["seed"], rows["status"], strict=True))
+            group = _group(part, tables, star)
+            for run in runs_of(part, tables.study, star):
+                # A run that failed before its first epoch has no row.
+                found[group, run["seed"]] = status.get(run["seed"], "failed")
+    counts = Counter(found.values())
+    return {status: counts[status] for status in NONE_LOST}
 
 
 def _group(part: Measured, tables: Tables, star: str = "") -> str:

@@ -4,6 +4,9 @@ A comparison is supported where the 95 % interval of its value lies inside what 
 where it lies outside, undecided where it straddles; an equivalence is supported by two one-sided
 tests (TOST), so where the 90 % interval lies inside the margins. What is exact needs no interval.
 
+Where runs diverged, those that are left are no fair sample of all: they decide nothing. A run that
+failed, as for want of memory, is taken to be missing at random, and is only counted.
+
 "and": supported where every part is, each at 95 %: all of their null hypotheses have to be
 rejected, so no adjustment is due (intersection-union test, Berger 1982, Technometrics 24). Refuted
 where any part is, by Holm (1979): of k parts, the first has to be refuted at a confidence of
@@ -13,10 +16,10 @@ among the k. "or" is the mirror of that.
 
 import math
 import operator
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from normres.claim_statistics import Tables, evaluate
+from normres.claim_statistics import NONE_LOST, Tables, evaluate, lost_runs
 from normres.claim_values import UnknownError, Value, add
 from normres.expressions import Compare, Equivalent, Every, Inside, Node, Number, Test
 
@@ -30,7 +33,7 @@ class Part:
     """One comparison of a test with its value, or why there is none.
 
     `low` and `high` bound the claimed region, as the value is given (logs undone); `holds` says
-    whether a number lies in it.
+    whether a number lies in it. `lost`: how many of its runs diverged, and failed.
     """
 
     node: Compare | Inside | Equivalent
@@ -39,6 +42,7 @@ class Part:
     low: float
     high: float
     holds: Callable[[float], bool]
+    lost: Mapping[str, int] = field(default_factory=lambda: NONE_LOST)
 
     @property
     def exact(self) -> bool:
@@ -60,17 +64,18 @@ class Part:
         return math.exp(number) if self.value.log else number
 
     def supported(self, alpha: float = ALPHA) -> bool:
-        """Whether the interval lies inside the claimed region."""
+        """Whether the interval lies inside the claimed region; not where runs diverged."""
         two_sided = 2 * alpha if isinstance(self.node, Equivalent) else alpha
         low, high, reason = self.interval(1 - two_sided)
-        return not reason and self.holds(low) and self.holds(high)
+        inside = self.holds(low) and self.holds(high)
+        return not reason and not self.lost["diverged"] and inside
 
     def refuted(self, alpha: float = ALPHA) -> bool:
-        """Whether the interval lies outside the claimed region."""
+        """Whether the interval lies outside the claimed region; not where runs diverged."""
         low, high, reason = self.interval(1 - alpha)
         outside = high < self.low or low > self.high
         at_edge = low == high and not self.holds(low)
-        return not reason and (outside or at_edge)
+        return not reason and not self.lost["diverged"] and (outside or at_edge)
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ def _part(node: Compare | Inside | Equivalent, tables: Tables) -> Part:
         value, reason = _value(node, tables), ""
     except UnknownError as error:
         value, reason = None, str(error)
+    lost = lost_runs(node, tables)
     if isinstance(node, Inside):
         low, high = (evaluate(end, tables).constant for end in (node.low, node.high))
     elif isinstance(node, Equivalent):
@@ -126,8 +132,8 @@ def _part(node: Compare | Inside | Equivalent, tables: Tables) -> Part:
         bound = _bound(node)
         low, high = (bound, math.inf) if node.operator in (">", ">=") else (-math.inf, bound)
         compare = COMPARE[node.operator]
-        return Part(node, value, reason, low, high, lambda number: compare(number, bound))
-    return Part(node, value, reason, low, high, lambda number: low <= number <= high)
+        return Part(node, value, reason, low, high, lambda number: compare(number, bound), lost)
+    return Part(node, value, reason, low, high, lambda number: low <= number <= high, lost)
 
 
 def _value(node: Compare | Inside | Equivalent, tables: Tables) -> Value:

@@ -27,11 +27,13 @@ from normres.expressions import (
     measured,
     open_axis,
 )
+from normres.wording import lost_runs
 
 MOST_PARTS = 4
 JOINED = {"+": "plus", "-": "minus", "*": "times", "/": "over"}
 COMPARED = {"<": "below", "<=": "at most", ">": "above", ">=": "at least"}
 MARKS = {SUPPORTED: "holds", REFUTED: "does not hold", UNDECIDED: "open"}
+SURVIVORS = "open, since runs diverged"
 
 
 def number_words(number: float) -> str:
@@ -82,18 +84,19 @@ def _configuration_words(part: Measured) -> str:
 
 
 def value_words(part: Part, confidence: float) -> str:
-    """A part's value with unit, interval and n; or why there is none."""
+    """A part's value with unit, interval, n and what was lost of it; or why there is none."""
+    lost = f"; {lost_runs(part.lost)}" if any(part.lost.values()) else ""
     if part.value is None:
-        return f"not known ({part.reason})"
+        return f"not known ({part.reason}{lost})"
     estimate = number_words(part.estimate())
     unit = _unit(part)
     if part.exact:
-        return f"{estimate}{unit} (exact)"
+        return f"{estimate}{unit} (exact{lost})"
     low, high, reason = part.interval(confidence)
     counts = count_words(part.value.runs, "n = {}", part.value.timings)
     if reason:
-        return f"{estimate}{unit} ({counts}, no interval: {reason})"
-    return f"{estimate}{unit} [{number_words(low)}, {number_words(high)}] ({counts})"
+        return f"{estimate}{unit} ({counts}, no interval: {reason}{lost})"
+    return f"{estimate}{unit} [{number_words(low)}, {number_words(high)}] ({counts}{lost})"
 
 
 def count_words(runs: Sequence[int], form: str, timings: Sequence[int] = ()) -> str:
@@ -145,6 +148,7 @@ def part_words(part: Part, last: int, refuted: bool, alpha: float = ALPHA) -> st
     unusual = confidence != 1 - ALPHA and part.value and not part.exact
     level = f", {100 * confidence:.4g} % interval" if unusual else ""
     mark = MARKS[SUPPORTED if part.supported(alpha) else REFUTED if refuted else UNDECIDED]
+    mark = SURVIVORS if part.lost["diverged"] else mark
     value = value_words(part, confidence)
     words = quantity_words(quantity, last)
     return f"{words}: {value}{level}, claimed {claimed_words(part)}: {mark}"
