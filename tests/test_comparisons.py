@@ -15,7 +15,13 @@ from scipy import stats
 import compare_configurations
 import synthetic
 from conftest import PROJECT
-from normres.comparison_tables import description, finding, labels, read_comparisons
+from normres.comparison_tables import (
+    compact_finding,
+    description,
+    finding,
+    labels,
+    read_comparisons,
+)
 from normres.comparisons import configurations_of, declared, expand, read_declared
 from normres.config import read_config
 from normres.errors import InputError
@@ -300,7 +306,10 @@ def test_equal_runs_have_no_interval_and_no_run_no_difference(tmp_path):
     assert pd.isna(equal["detectable"]) and pd.isna(equal["runs_for_1"])
     assert pd.isna(nothing["difference"]) and nothing["lost_of"] == 3
     names = labels(read_study(path))
-    assert finding(nothing, names).endswith("no complete run on both sides, so nothing is said.")
+    assert finding(nothing, names).endswith(
+        "no complete run on both sides, so nothing is said. Runs that diverged or failed: 3 of "
+        "resnet, group norm."
+    )
     assert "nan" not in path.with_name("comparisons.md").read_text().lower()
 
 
@@ -331,10 +340,16 @@ def test_findings_claim_no_difference_that_the_test_does_not_show(study):
     assert re.fullmatch(
         r"The mean test accuracy of resnet, batch norm is 13\.\d\d points above that of resnet, "
         r"no norm \(95 % interval 1\d\.\d\d to 1\d\.\d\d, n = 5 and 4, p < 0\.0001 after Holm's "
-        r"adjustment for 1\)\.",
+        r"adjustment for 1\)\. Runs that diverged or failed: 1 of resnet, no norm\.",
         finding(row, names),
     )
-    assert finding(row | {"p_holm": 0.2}, names).endswith("which does not show a difference.")
+    assert ", which does not show a difference. Runs" in finding(row | {"p_holm": 0.2}, names)
+    assert finding(row | {"lost_of": 2}, names).endswith(
+        "Runs that diverged or failed: 2 of resnet, batch norm and 1 of resnet, no norm."
+    )
+    assert finding(row | {"lost_against": 0}, names).endswith("adjustment for 1).")
+    assert ", n = 5 and 4 (0 and 1 diverged or failed), p < 0.0001" in compact_finding(row, names)
+    assert ", n = 5 and 4, p < 0.0001" in compact_finding(row | {"lost_against": 0}, names)
 
 
 def test_a_broken_list_of_comparisons_is_named(tmp_path):
@@ -349,7 +364,7 @@ def test_equal_means_are_equal_and_pairs_that_are_not_compared_are_said():
     names = {"a": "A", "b": "B", "c": "C"}
     row = {"of": "a", "against": "b", "metric": "test_accuracy", "unit": "points", "low": math.nan}
     row |= {"difference": 0.0, "n_of": 3, "n_against": 3, "note": "all runs are equal"}
-    row |= {"paired": False}
+    row |= {"paired": False, "lost_of": 0, "lost_against": 0}
     assert finding(row, names).startswith("The mean test accuracy of A is equal to that of B (n = ")
     pairs = [row, row | {"against": "c"}, row | {"metric": "test_loss", "of": "b", "against": "c"}]
     assert "Of 3 pairs, 2 are compared: " in description(pd.DataFrame(pairs), names)

@@ -160,7 +160,9 @@ def test_many_comparisons_are_counted_and_told_in_short(tmp_path: Path) -> None:
         text,
     )
     assert counts and int(counts[1]) + int(counts[2]) == 9
-    assert len(re.findall(r"points \[.*?\], n = \d and \d, p [=<] ", text)) == 6
+    lost = r"(?: \(\d and \d diverged or failed\))?"
+    assert len(re.findall(rf"points \[.*?\], n = \d and \d{lost}, p [=<] ", text)) == 6
+    assert "n = 3 and 2 (0 and 1 diverged or failed)" in text
     assert "; and 3 more." in text
     assert ("could not have shown a difference with so few." in text) == (counts[1] != "0")
 

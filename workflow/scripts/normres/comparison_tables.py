@@ -64,9 +64,19 @@ def count_text(row: Mapping[str, Any]) -> str:
 
 
 def lost_text(row: Mapping[str, Any]) -> str:
-    """How many runs of a comparison are not in it; empty where none is lost."""
-    lost = row["lost_of"] + row["lost_against"]
-    return f"{lost} diverged or failed" if lost else ""
+    """How many runs of both sides are not in a comparison: "0 and 2 diverged or failed", or ""."""
+    lost = row["lost_of"], row["lost_against"]
+    return f"{lost[0]} and {lost[1]} diverged or failed" if any(lost) else ""
+
+
+def lost_sentence(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """The same as a sentence that follows another: " Runs that diverged or failed: 2 of A."."""
+    lost = [
+        f"{row[f'lost_{side}']} of {names[row[side]]}"
+        for side in ("of", "against")
+        if row[f"lost_{side}"]
+    ]
+    return f" Runs that diverged or failed: {' and '.join(lost)}." if lost else ""
 
 
 def digits(unit: str) -> int:
@@ -77,12 +87,13 @@ def digits(unit: str) -> int:
 def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """One sentence on a declared comparison, with its numbers.
 
-    It claims a difference only where the adjusted test rejects equality.
+    It claims a difference only where the adjusted test rejects equality. Lost runs are counted.
     """
+    lost = lost_sentence(row, names)
     of, against = names[row["of"]], names[row["against"]]
     what = METRICS[row["metric"]]
     if pd.isna(row["difference"]):
-        return f"{of} against {against}: no complete run on both sides, so nothing is said."
+        return f"{of} against {against}: no complete run on both sides, so nothing is said.{lost}"
     places = digits(row["unit"])
     size = f"{number_text(abs(row['difference']), places)} {row['unit']}"
     counts = f"n = {count_text(row)}"
@@ -91,14 +102,14 @@ def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if row["difference"] == 0:
         where = f"The mean {what} of {of} is equal to that of {against}"
     if pd.isna(row["low"]):
-        return f"{where} ({counts}); no interval: {row['note'].split('; ')[0]}."
+        return f"{where} ({counts}); no interval: {row['note'].split('; ')[0]}.{lost}"
     interval = (
         f"95 % interval {ends_text(row['low'], row['high'], places)[1:-1].replace(', ', ' to ')}"
     )
     test = f"p = {p_text(row['p_holm'])} after Holm's adjustment for {row['family']}"
     test = test.replace("= <", "<")
     verdict = "" if row["p_holm"] < ALPHA else ", which does not show a difference"
-    return f"{where} ({interval}, {counts}, {test}){verdict}."
+    return f"{where} ({interval}, {counts}, {test}){verdict}.{lost}"
 
 
 def compact_finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -111,7 +122,8 @@ def compact_finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     size = f"{title}: {number_text(row['difference'], places)} {row['unit']}"
     interval = ends_text(row["low"], row["high"], places) or "no interval"
     p = "" if pd.isna(row["p_holm"]) else f", p = {p_text(row['p_holm'])}".replace("= <", "<")
-    return f"{size} {interval}, n = {count_text(row)}{p}"
+    lost = f" ({lost_text(row)})" if lost_text(row) else ""
+    return f"{size} {interval}, n = {count_text(row)}{lost}{p}"
 
 
 def declared_columns(declared: pd.DataFrame, names: Mapping[str, str]) -> list[Column]:
