@@ -7,7 +7,8 @@
 A line is a norm (with the study's other axes) in one of two arms: in `batch` the optimiser's batch
 varies, in `ghost` only what the statistics see, at one batch size. `images` is the number that
 varies. A point that lies on several lines, as the largest batch does, is in each of them. Every
-point is compared with its line's reference, 32 images, or the most where 32 is not among them.
+point is compared with its line's reference: 32 images, or the most where no run of 32 is complete.
+A point of which no run is complete has a row, too, with n = 0: the batch may be what it died of.
 """
 
 from collections.abc import Iterator
@@ -30,12 +31,13 @@ from normres.inference import FRACTION, difference
 VARIED = ("batch_size", "learning_rate_scaling", "statistics_images")
 REFERENCE = 32  # images; what the claim about batch sizes starts from
 ACCURACY = "test_accuracy"
+LOST = ("diverged", "failed")
 UNSCALED_AT = 128  # images: there, both learning rates are the same
 
 
 def lines(inputs: Inputs) -> Iterator[tuple[dict[str, Any], dict[int, pd.DataFrame]]]:
-    """Each line's cells, and its runs by number of images."""
-    runs = inputs.runs.reset_index(drop=True)
+    """Each line's cells, and all its runs by number of images."""
+    runs = inputs.asked.reset_index(drop=True)
     runs = runs.assign(batch_size=runs["batch_size"].astype(int))
     if "learning_rate_scaling" not in runs:
         runs["learning_rate_scaling"] = "constant"
@@ -63,16 +65,20 @@ def lines(inputs: Inputs) -> Iterator[tuple[dict[str, Any], dict[int, pd.DataFra
 def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
     """The rows of batch_sizes.csv, by line and number of images."""
     for cells, points in lines(inputs):
-        reference = REFERENCE if REFERENCE in points else max(points)
+        complete = {images: runs[runs["status"] == "ok"] for images, runs in points.items()}
+        measured = [images for images, runs in complete.items() if len(runs)] or list(points)
+        reference = REFERENCE if REFERENCE in measured else max(measured)
         for images, members in sorted(points.items()):
-            found = difference(members[ACCURACY], points[reference][ACCURACY])
+            accuracies, status = complete[images][ACCURACY], members["status"]
+            found = difference(accuracies, complete[reference][ACCURACY])
             compared = difference_cells("difference", found)
             yield {
                 **cells,
                 "images": images,
                 "batch_size": members["batch_size"].iloc[0],
-                "n": len(members),
-                **estimate_cells(ACCURACY, members[ACCURACY], FRACTION),
+                "n": len(accuracies),
+                **{word: int((status == word).sum()) for word in LOST},
+                **estimate_cells(ACCURACY, accuracies, FRACTION),
                 "reference_images": reference,
                 **(compared if images != reference else dict.fromkeys(compared)),
             }
@@ -81,7 +87,7 @@ def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> None:
     inputs = read_inputs(__doc__, argv)
     columns = [*key_columns(inputs.study, without=VARIED), "arm", "learning_rate_scaling"]
-    columns += ["images", "batch_size", "n", *estimate_columns(ACCURACY), "reference_images"]
+    columns += ["images", "batch_size", "n", *LOST, *estimate_columns(ACCURACY), "reference_images"]
     columns += [f"difference_{part}" for part in ("mean", "low", "high")]
     inputs.write(list(rows(inputs)), columns)
 

@@ -15,6 +15,7 @@ from normres import figures, lines
 from normres.errors import run_command
 from normres.findings import estimate_words
 from normres.tables import norm_title
+from normres.wording import lost_runs
 
 PARTS = ("mean", "low", "high")
 ARMS = {
@@ -62,18 +63,34 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
 
 
 def describe(rows: pd.DataFrame) -> str:
-    """Each line's accuracy at the fewest images, and what it lost from its reference."""
+    """Each line's accuracy at the fewest images, and what it lost from its reference.
+
+    Where no run is complete at the fewest images that were asked for, that is said first.
+    """
     parts: dict[str, list[str]] = {}
-    for (panel, line), own in rows[rows["mean"].notna()].groupby(["panel", "line"], sort=False):
-        row = own.loc[own["images"].idxmin()]
-        if row["images"] == row["reference_images"] or pd.isna(row["difference_mean"]):
+    for (panel, line), own in rows.groupby(["panel", "line"], sort=False):
+        asked, measured = own.loc[own["images"].idxmin()], own[own["n"] > 0]
+        if not asked["n"]:
+            lost = f"{line} ({panel}), no run is complete ({lost_runs(asked)})"
+            parts.setdefault(f"at {asked['images']:g} images", []).append(lost)
+        if measured.empty:
             continue
-        change = {f"difference_{part}": 100 * row[f"difference_{part}"] for part in PARTS}
-        words = estimate_words({**change, "n": row["n"]}, "difference_mean", unit="points")
+        row = measured.loc[measured["images"].idxmin()]
+        if row["images"] == row["reference_images"]:
+            continue
+        reference = measured[measured["images"] == row["reference_images"]].iloc[0]
         images = f"from {row['reference_images']:g} to {row['images']:g} images"
-        parts.setdefault(images, []).append(f"{line} ({panel}), {words}")
+        parts.setdefault(images, []).append(f"{line} ({panel}), {change_words(row, reference)}")
     told = "; ".join(f"{images}: {'; '.join(lost)}" for images, lost in parts.items())
     return f"{told[0].upper()}{told[1:]}." if told else ""
+
+
+def change_words(row: pd.Series, reference: pd.Series) -> str:
+    """A point's difference from its line's reference, with the runs on both sides."""
+    change = {f"difference_{part}": 100 * row[f"difference_{part}"] for part in PARTS}
+    words = estimate_words({**change, "n": row["n"]}, "difference_mean", unit="points")
+    counts = [f" ({lost})" if (lost := lost_runs(side)) else "" for side in (row, reference)]
+    return f"{words}{counts[0]} against {reference['n']}{counts[1]}"
 
 
 def main(argv: list[str] | None = None) -> int | None:

@@ -16,11 +16,12 @@ LEAST_NORM = 1.4e-45  # the smallest positive float32; a gradient's smaller norm
 
 @dataclass(frozen=True)
 class Inputs:
-    """What such a command reads. `runs` and `curves` hold complete runs only."""
+    """What such a command reads. `runs` and `curves` hold complete runs only, `asked` all."""
 
     study: Mapping[str, Any]
     folder: Path  # of the study, with runs/
-    runs: pd.DataFrame  # runs.csv: a row a run, at its last epoch
+    asked: pd.DataFrame  # runs.csv: a row a run, with its status
+    runs: pd.DataFrame  # a row a run, at its last epoch
     curves: pd.DataFrame  # curves.csv: a row a run and epoch
     data: Path  # the folder of the prepared images
     out: Path
@@ -51,6 +52,7 @@ def read_inputs(doc: str, argv: Sequence[str] | None) -> Inputs:
     return Inputs(
         study=study,
         folder=arguments.study.parent,
+        asked=runs,
         runs=runs[runs["status"] == "ok"],
         curves=curves[curves["status"] == "ok"],
         data=arguments.data,
