@@ -26,6 +26,12 @@ def test_contrasts_are_students_and_welchs():
     assert (three.low - 2, three.high - 2) == pytest.approx((expected.low, expected.high))
 
 
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_an_infinite_number_leaves_no_interval(groups):
+    found = contrast([np.array([2.0, 2.1, np.inf]), *[A.to_numpy()] * (groups - 1)], 0.95)
+    assert math.isnan(found.low) and found.reason == "a number is not finite"
+
+
 def test_contrast_of_three_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     inside = 0

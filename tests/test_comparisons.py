@@ -366,6 +366,8 @@ def test_equal_means_are_equal_and_pairs_that_are_not_compared_are_said():
     row |= {"difference": 0.0, "n_of": 3, "n_against": 3, "note": "all runs are equal"}
     row |= {"paired": False, "lost_of": 0, "lost_against": 0}
     assert finding(row, names).startswith("The mean test accuracy of A is equal to that of B (n = ")
+    infinite = row | {"difference": math.nan, "note": "a number is not finite; and more"}
+    assert finding(infinite, names) == "A against B: a number is not finite, so nothing is said."
     pairs = [row, row | {"against": "c"}, row | {"metric": "test_loss", "of": "b", "against": "c"}]
     assert "Of 3 pairs, 2 are compared: " in description(pd.DataFrame(pairs), names)
     pairs.append(row | {"of": "b", "against": "c"})

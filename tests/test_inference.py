@@ -17,7 +17,10 @@ from normres.inference import (
     mean_interval,
     prediction_interval,
     sampling_interval,
+    settled,
 )
+from normres.power import pooled_spread
+from normres.resampling import permutation_test
 
 # Additional hours of sleep of ten patients with two drugs (Cushny & Peebles, in Student 1908).
 SLEEP_A = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -61,6 +64,20 @@ def test_equal_numbers_have_no_interval_since_their_spread_is_not_known():
         assert (found.n, found.estimate, found.sd) == (3, 0.1, 0.0)
         assert isnan(found.low) and isnan(found.high)
         assert found.reason == "all 3 runs are equal, so their spread is not known"
+
+
+@pytest.mark.parametrize("x", [[2.0, 2.1, np.inf], [2.0, -np.inf], [np.inf] * 3, [np.inf]])
+def test_of_an_infinite_number_there_is_no_mean_and_no_interval(x):
+    found = mean_interval(x)
+    assert found.n == len(x) and found.reason == "a number is not finite"
+    assert all(map(isnan, (found.estimate, found.sd, found.low, found.high)))
+    finite = np.arange(1.0, 1 + len(x))
+    for found in (difference(x, finite), difference(finite, x, paired=True)):
+        assert found.reason == "a number is not finite"
+        assert all(map(isnan, (found.estimate, found.low, found.high, found.p)))
+    assert not is_constant(np.array(x)) and settled(np.array(x), np.inf).tolist() == x
+    assert isnan(permutation_test(x, finite).p)
+    assert pooled_spread([x, [1, 2, 3]]).sd == 1
 
 
 def test_one_number_and_none():

@@ -48,7 +48,10 @@ def test_a_new_run_is_farther_from_the_mean_than_the_mean_from_the_truth():
     assert (new["high"] - new["mean"]) == pytest.approx(6**0.5 * (mean["high"] - mean["mean"]))
 
 
-@pytest.mark.parametrize("values", [[0.91, 0.93, 0.99], [0.1] * 3, [0.5], [np.nan]])
+@pytest.mark.parametrize(
+    "values",
+    [[0.91, 0.93, 0.99], [0.1] * 3, [0.5], [np.nan], [0.2, 0.21, np.inf], [np.inf]],
+)
 @pytest.mark.parametrize("new_run", [False, True])
 def test_columns_and_samples_have_the_same_intervals(values, new_run):
     of_column = estimate(values, bounds=(0, 1), new_run=new_run)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from normres.inference import difference, is_constant, mean_interval, settled
+from normres.inference import NOT_FINITE, difference, is_constant, mean_interval, settled
 
 FEWEST_REPEATS = 6  # of a timing, for an interval of the median at 95 %
 
@@ -99,6 +99,8 @@ def contrast(groups: Sequence[np.ndarray], confidence: float) -> Interval:
     if len(groups) == 2:
         found = difference(groups[0], -groups[1], confidence=confidence)
         return Interval(found.low, found.high, "" if math.isfinite(found.low) else found.reason)
+    if not all(np.isfinite(x).all() for x in groups):
+        return Interval(math.nan, math.nan, NOT_FINITE)
     if min(map(len, groups)) < 2:
         return Interval(math.nan, math.nan, "a single run has no spread")
     if all(map(is_constant, groups)):

@@ -93,7 +93,7 @@ def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     of, against = names[row["of"]], names[row["against"]]
     what = METRICS[row["metric"]]
     if pd.isna(row["difference"]):
-        return f"{of} against {against}: no complete run on both sides, so nothing is said.{lost}"
+        return f"{of} against {against}: {no_difference(row)}, so nothing is said.{lost}"
     places = digits(row["unit"])
     size = f"{number_text(abs(row['difference']), places)} {row['unit']}"
     counts = f"n = {count_text(row)}"
@@ -112,12 +112,18 @@ def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return f"{where} ({interval}, {counts}, {test}){verdict}.{lost}"
 
 
+def no_difference(row: Mapping[str, Any]) -> str:
+    """Why two means have no difference."""
+    none = min(row["n_of"], row["n_against"]) == 0
+    return "no complete run on both sides" if none else row["note"].split("; ")[0]
+
+
 def compact_finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """A declared comparison without a sentence around it."""
     title = f"{names[row['of']]} {MINUS} {names[row['against']]}"
     title += f" ({METRICS[row['metric']]})" if row["metric"] != "test_accuracy" else ""
     if pd.isna(row["difference"]):
-        return f"{title}: no complete run on both sides"
+        return f"{title}: {no_difference(row)}"
     places = digits(row["unit"])
     size = f"{title}: {number_text(row['difference'], places)} {row['unit']}"
     interval = ends_text(row["low"], row["high"], places) or "no interval"

@@ -6,7 +6,8 @@ ends are NaN and `reason` says why; no function replaces a spread that is not kn
 A sample standard deviation of 0 is no estimate of a spread: three networks that all predict one
 class agree to the last digit, and say nothing about a fourth. So equal numbers have no interval. In
 a difference where one side's numbers are all equal, the spread comes from the other side alone, as
-in the limit of Welch's formula, and `reason` says that, too.
+in the limit of Welch's formula, and `reason` says that, too. Of numbers that are not all finite no
+mean is known either.
 """
 
 import warnings
@@ -28,6 +29,7 @@ FREE: Bounds = (None, None)
 NO_SPREAD = "all {n} runs are equal, so their spread is not known"
 ONE_RUN = "a single run has no spread"
 NO_RUNS = "no run is complete"
+NOT_FINITE = "a number is not finite"
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def _t_interval(
     if n == 0:
         return Estimate(0, nan, nan, nan, nan, NO_RUNS)
     mean = _mean(x)
+    if isnan(mean):
+        return Estimate(n, nan, nan, nan, nan, NOT_FINITE)
     if n == 1:
         return Estimate(1, mean, nan, nan, nan, ONE_RUN)
     if is_constant(x):
@@ -257,7 +261,9 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> tuple[int, int, flo
 
 def is_constant(x: np.ndarray) -> bool:
     """Whether all of two or more numbers are equal, but for the rounding of differences."""
-    return len(x) > 1 and bool(np.ptp(x) <= ROUNDING * np.abs(x).max())
+    if len(x) < 2 or not np.isfinite(x).all():
+        return False
+    return bool(np.ptp(x) <= ROUNDING * np.abs(x).max())
 
 
 def numbers(x: Sequence[float]) -> np.ndarray:
@@ -284,11 +290,14 @@ def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def settled(x: np.ndarray, largest: float) -> np.ndarray:
     """Sums or differences (n,) of numbers up to `largest`; equal but for their rounding: equal."""
-    return np.full_like(x, x[0]) if len(x) and np.ptp(x) <= ROUNDING * largest else x
+    equal = len(x) and np.isfinite(largest) and np.ptp(x) <= ROUNDING * largest
+    return np.full_like(x, x[0]) if equal else x
 
 
 def _mean(x: np.ndarray) -> float:
-    """The mean; of equal numbers that number, which rounding may miss."""
+    """The mean; of equal numbers that number, which rounding may miss; of infinite ones NaN."""
+    if not np.isfinite(x).all():
+        return nan
     return float(x[0] if is_constant(x) else x.mean())
 
 
@@ -304,6 +313,8 @@ def _spread_reason(a: np.ndarray, b: np.ndarray, paired: bool) -> tuple[str, boo
     """Why a difference has no interval, or what it rests on; and whether it has one."""
     if not len(a) or not len(b):
         return NO_RUNS, False
+    if isnan(_mean(a)) or isnan(_mean(b)):
+        return NOT_FINITE, False
     if min(len(a), len(b)) == 1:
         return ONE_RUN, False
     if paired:

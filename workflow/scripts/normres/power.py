@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import isnan, nan
 
+import numpy as np
 from scipy import optimize, stats
 
 from normres.inference import ALPHA, is_constant, numbers
@@ -43,10 +44,11 @@ class PooledSpread:
 def pooled_spread(samples: Sequence[Sequence[float]]) -> PooledSpread:
     """Pool the standard deviation of several samples, after a check that they are alike.
 
-    Samples of one number say nothing about it; those whose numbers are all equal are left out, too:
+    Samples of one number, or with an infinite one, say nothing about it. Those whose numbers are
+    all equal are left out, too:
     networks stuck at chance would make the others look more alike than they are.
     """
-    several = [x for x in map(numbers, samples) if len(x) > 1]
+    several = [x for x in map(numbers, samples) if len(x) > 1 and np.isfinite(x).all()]
     varied = [x for x in several if not is_constant(x)]
     df = sum(len(x) - 1 for x in varied)
     squares = sum((len(x) - 1) * x.var(ddof=1) for x in varied)

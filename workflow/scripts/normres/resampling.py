@@ -68,7 +68,8 @@ def permutation_test(
     Unpaired: all ways to divide the runs into groups of these sizes (Fisher 1935, The Design of
     Experiments, 21; Pitman 1937). Paired: all ways to swap within pairs, which change the signs of
     the differences. Up to MOST_EXACT arrangements are all looked at, of more SAMPLED are drawn. NaN
-    are left out, in pairs where paired. With fewer than two runs on a side p is NaN.
+    are left out, in pairs where paired. With fewer than two runs on a side, or a number that is not
+    finite, p is NaN.
 
     Raises ValueError where paired samples differ in length.
     """
@@ -76,7 +77,7 @@ def permutation_test(
     smallest = smallest_p(len(a), len(b), paired=paired)
     arrangements = 2 ** len(a) if paired else comb(len(a) + len(b), len(a))
     exact = arrangements <= MOST_EXACT
-    if min(len(a), len(b)) < 2:
+    if min(len(a), len(b)) < 2 or not np.isfinite([*a, *b]).all():
         return Permutation(nan, arrangements, True, smallest)
     # Arrangements that tie must be counted as ties, which the rounding of means would tell apart.
     places = SIGNIFICANT - ceil(log10(max(np.abs(a).max(), np.abs(b).max()) or 1.0))

@@ -6,6 +6,7 @@ The same intervals of single samples, and tests, are in inference.py.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -36,15 +37,17 @@ def mean_estimates(
         `mean`, `sd` (ddof = 1), `low` and `high`: mean -+ t(n - 1) * sd / sqrt(n), the interval of
         the mean (Student 1908, Biometrika 6); for a new run sqrt(1 + 1/n) replaces 1 / sqrt(n). One
         number has no sd and no interval (NaN); equal numbers have sd 0 and no interval, since that
-        is no estimate of a spread; a group without numbers has n = 0 and NaN.
+        is no estimate of a spread; a group without numbers has n = 0 and NaN, and one with an
+        infinite number has NaN.
     """
     groups = values.groupby(list(by), sort=False, observed=True, dropna=False)[column]
     table = groups.agg(["count", "mean", "std", "min", "max"])
     largest = table[["min", "max"]].abs().max(axis=1)
     equal = (table["max"] - table["min"] <= ROUNDING * largest) & (table["count"] > 1)
+    equal &= np.isfinite(largest)
     n = table["count"]
     mean = table["mean"].mask(equal, table["min"])  # rounding must not give equal numbers a spread
-    sd = table["std"].mask(equal, 0.0)
+    mean, sd = mean.mask(np.isinf(largest)), table["std"].mask(equal, 0.0)
     half = t_half_width(n, sd, confidence, new_run).mask(equal)
     low, high = (mean - half).clip(lower=bounds[0]), (mean + half).clip(upper=bounds[1])
     return pd.DataFrame({"n": n, "mean": mean, "sd": sd, "low": low, "high": high})
