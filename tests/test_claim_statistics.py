@@ -217,6 +217,19 @@ def test_networks_of_several_sizes_have_no_count(tables):
         evaluate(parse_number("params(resnet/none/depth=3)", {}), tables)
 
 
+def test_evidence_says_that_the_spread_is_one_sides():
+    claim = own("accuracy(resnet/batch, last) - accuracy(resnet/none, last) > 1")
+    tables = make_tables(claim, {"resnet/batch": {"accuracy": lambda _: 99.0}})
+    curves = tables.curves
+    curves.loc[curves["norm"] == "none", "test_accuracy"] = 0.1
+    row = check_claims.judge(claim, tables, DATASET)
+    words = "(n = 5, all 5 runs of one side are equal; the spread is the other's), claimed above 1"
+    assert row["verdict"] == "supported" and words in row["evidence"]
+    fewer = curves[(curves["norm"] == "none") | (curves["seed"] < 3)]
+    row = check_claims.judge(claim, replace(tables, curves=fewer), DATASET)
+    assert row["verdict"] == "undecided" and "all 5 runs of one side are equal" in row["evidence"]
+
+
 def test_what_diverged_runs_leave_decides_nothing_and_lost_runs_are_counted():
     claim = own("accuracy(resnet/batch, last) - accuracy(resnet/none, last) > 1")
 

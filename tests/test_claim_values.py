@@ -21,9 +21,21 @@ def test_contrasts_are_students_and_welchs():
     two = contrast([A.to_numpy(), -B.to_numpy()], 0.95)
     expected = difference(A, B)
     assert (two.low, two.high) == pytest.approx((expected.low, expected.high))
-    # Three groups of which the third has no spread: Welch's of two, shifted.
-    three = contrast([A.to_numpy(), -B.to_numpy(), np.full(4, 2.0)], 0.95)
+    assert two.rests_on == ""
+
+
+def test_groups_without_spread_are_said_and_have_to_be_as_large():
+    a, b = A.to_numpy(), -B.to_numpy()[:5]
+    expected = difference(a, -b)
+    three = contrast([a, b, np.full(5, 2.0)], 0.95)  # Welch's of two, shifted
     assert (three.low - 2, three.high - 2) == pytest.approx((expected.low, expected.high))
+    assert three.rests_on == "all runs are equal in 1 of 3 groups" and not three.reason
+    few = contrast([a, b, np.full(4, 2.0)], 0.95)
+    assert math.isnan(few.low) and few.reason.endswith("groups, which differ in numbers of runs")
+    one = Value(seeds={"a": A, "b": pd.Series(np.full(5, 2.0))}).interval(0.95)
+    assert one.rests_on == "all 5 runs of one side are equal; the spread is the other's"
+    one = contrast([a, np.full(4, 2.0)], 0.95)
+    assert math.isnan(one.low) and one.reason.startswith("all 4 runs of one side are equal, and")
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3])

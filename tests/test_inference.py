@@ -101,6 +101,16 @@ def test_a_constant_side_leaves_the_spread_to_the_other_and_says_so():
     assert found.reason == "all 4 runs of one side are equal; the spread is the other's"
 
 
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_a_constant_side_of_another_number_of_runs_leaves_no_interval(n):
+    varied = [0.55, 0.6, 0.62, 0.58]
+    reason = f"all {n} runs of one side are equal, and the other 4 alone give no interval"
+    for found in (difference([0.1] * n, varied), difference(varied, [0.1] * n)):
+        assert abs(found.estimate) == pytest.approx(0.4875) and found.reason == reason
+        assert all(map(isnan, (found.low, found.high, found.p, found.df)))
+    assert not equivalence([0.1] * n, varied, 5).equivalent
+
+
 def test_without_any_spread_there_is_a_difference_and_nothing_else():
     for found in (
         difference([0.1] * 3, [0.3] * 3),

@@ -17,10 +17,10 @@ among the k. "or" is the mirror of that.
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from normres.claim_statistics import NONE_LOST, Tables, evaluate, lost_runs
-from normres.claim_values import UnknownError, Value, add
+from normres.claim_values import Interval, UnknownError, Value, add
 from normres.expressions import Compare, Equivalent, Every, Inside, Node, Number, Test
 
 ALPHA = 0.05
@@ -48,13 +48,13 @@ class Part:
     def exact(self) -> bool:
         return self.value is not None and self.value.exact
 
-    def interval(self, confidence: float) -> tuple[float, float, str]:
-        """The ends of the value's interval, logs undone, and why there is none."""
+    def interval(self, confidence: float) -> Interval:
+        """The value's interval, logs undone."""
         if self.value is None:
-            return math.nan, math.nan, self.reason
+            return Interval(math.nan, math.nan, self.reason)
         found = self.value.interval(confidence)
         undo = math.exp if self.value.log else float
-        return undo(found.low), undo(found.high), found.reason
+        return replace(found, low=undo(found.low), high=undo(found.high))
 
     def estimate(self) -> float:
         """The value, logs undone."""
@@ -66,16 +66,16 @@ class Part:
     def supported(self, alpha: float = ALPHA) -> bool:
         """Whether the interval lies inside the claimed region; not where runs diverged."""
         two_sided = 2 * alpha if isinstance(self.node, Equivalent) else alpha
-        low, high, reason = self.interval(1 - two_sided)
-        inside = self.holds(low) and self.holds(high)
-        return not reason and not self.lost["diverged"] and inside
+        found = self.interval(1 - two_sided)
+        inside = self.holds(found.low) and self.holds(found.high)
+        return not found.reason and not self.lost["diverged"] and inside
 
     def refuted(self, alpha: float = ALPHA) -> bool:
         """Whether the interval lies outside the claimed region; not where runs diverged."""
-        low, high, reason = self.interval(1 - alpha)
-        outside = high < self.low or low > self.high
-        at_edge = low == high and not self.holds(low)
-        return not reason and not self.lost["diverged"] and (outside or at_edge)
+        found = self.interval(1 - alpha)
+        outside = found.high < self.low or found.low > self.high
+        at_edge = found.low == found.high and not self.holds(found.low)
+        return not found.reason and not self.lost["diverged"] and (outside or at_edge)
 
 
 @dataclass(frozen=True)

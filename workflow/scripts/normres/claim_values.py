@@ -30,11 +30,15 @@ class UnknownError(Exception):
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval; where it is not known its ends are NaN and `reason` says why."""
+    """An interval; where it is not known its ends are NaN and `reason` says why.
+
+    `rests_on` is what a reader has to know of one that is known.
+    """
 
     low: float
     high: float
     reason: str = ""
+    rests_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class Value:
             if part.reason:
                 return part
         ends = (sum(getattr(part, end) for part in found) for end in ("low", "high"))
-        return Interval(*(self.constant + end for end in ends))
+        rests_on = "; ".join(part.rests_on for part in found if part.rests_on)
+        return Interval(*(self.constant + end for end in ends), rests_on=rests_on)
 
 
 def contrast(groups: Sequence[np.ndarray], confidence: float) -> Interval:
@@ -91,27 +96,34 @@ def contrast(groups: Sequence[np.ndarray], confidence: float) -> Interval:
 
     Student's for one group, Welch's for two (both of inference.py). For more, the same with the
     spreads' sum sum(s_i^2 / n_i) and Satterthwaite's degrees of freedom (Welch 1947, Biometrika 34;
-    Satterthwaite 1946, Biometrics Bulletin 2). A group whose numbers are all equal adds no spread.
+    Satterthwaite 1946, Biometrics Bulletin 2). A group whose numbers are all equal adds no spread;
+    beside groups of other sizes it leaves no interval, as in `inference.difference`.
     """
     if len(groups) == 1:
         found = mean_interval(groups[0], confidence)
         return Interval(found.low, found.high, found.reason)
     if len(groups) == 2:
         found = difference(groups[0], -groups[1], confidence=confidence)
-        return Interval(found.low, found.high, "" if math.isfinite(found.low) else found.reason)
+        known = math.isfinite(found.low)
+        words = {"rests_on" if known else "reason": found.reason}
+        return Interval(found.low, found.high, **words)
     if not all(np.isfinite(x).all() for x in groups):
         return Interval(math.nan, math.nan, NOT_FINITE)
     if min(map(len, groups)) < 2:
         return Interval(math.nan, math.nan, "a single run has no spread")
-    if all(map(is_constant, groups)):
+    equal = sum(map(is_constant, groups))
+    if equal == len(groups):
         return Interval(math.nan, math.nan, "all runs are equal, so their spread is not known")
+    rests_on = f"all runs are equal in {equal} of {len(groups)} groups" if equal else ""
+    if equal and len(set(map(len, groups))) > 1:
+        return Interval(math.nan, math.nan, f"{rests_on}, which differ in numbers of runs")
     parts = np.array([0.0 if is_constant(x) else x.var(ddof=1) / len(x) for x in groups])
     freedom = parts.sum() ** 2 / sum(
         part**2 / (len(x) - 1) for part, x in zip(parts, groups, strict=True)
     )
     middle = float(sum(x.mean() for x in groups))
     half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(parts.sum())
-    return Interval(middle - half, middle + half)
+    return Interval(middle - half, middle + half, rests_on=rests_on)
 
 
 def _median_interval(weight: float, numbers: np.ndarray, confidence: float) -> Interval:

@@ -92,11 +92,13 @@ def value_words(part: Part, confidence: float) -> str:
     unit = _unit(part)
     if part.exact:
         return f"{estimate}{unit} (exact{lost})"
-    low, high, reason = part.interval(confidence)
+    found = part.interval(confidence)
     counts = count_words(part.value.runs, "n = {}", part.value.timings)
-    if reason:
-        return f"{estimate}{unit} ({counts}, no interval: {reason}{lost})"
-    return f"{estimate}{unit} [{number_words(low)}, {number_words(high)}] ({counts}{lost})"
+    if found.reason:
+        return f"{estimate}{unit} ({counts}, no interval: {found.reason}{lost})"
+    interval = f"[{number_words(found.low)}, {number_words(found.high)}]"
+    rests_on = f", {found.rests_on}" if found.rests_on else ""
+    return f"{estimate}{unit} {interval} ({counts}{rests_on}{lost})"
 
 
 def count_words(runs: Sequence[int], form: str, timings: Sequence[int] = ()) -> str:

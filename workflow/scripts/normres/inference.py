@@ -5,9 +5,10 @@ ends are NaN and `reason` says why; no function replaces a spread that is not kn
 
 A sample standard deviation of 0 is no estimate of a spread: three networks that all predict one
 class agree to the last digit, and say nothing about a fourth. So equal numbers have no interval. In
-a difference where one side's numbers are all equal, the spread comes from the other side alone, as
-in the limit of Welch's formula, and `reason` says that, too. Of numbers that are not all finite no
-mean is known either.
+a difference of as many numbers on both sides, of which one side's are all equal, the spread comes
+from the other side alone, as in the limit of Welch's formula, and `reason` says that, too. With
+other numbers of them it may be far too short, so there is none. Where a number is not finite, the
+mean is not known either.
 """
 
 import warnings
@@ -27,6 +28,7 @@ FRACTION: Bounds = (0.0, 1.0)
 NONNEGATIVE: Bounds = (0.0, None)
 FREE: Bounds = (None, None)
 NO_SPREAD = "all {n} runs are equal, so their spread is not known"
+ONE_SIDE = "all {n} runs of one side are equal, and the other {other} alone give no interval"
 ONE_RUN = "a single run has no spread"
 NO_RUNS = "no run is complete"
 NOT_FINITE = "a number is not finite"
@@ -325,8 +327,10 @@ def _spread_reason(a: np.ndarray, b: np.ndarray, paired: bool) -> tuple[str, boo
     if all(constant):
         return "on both sides, all runs are equal, so their spread is not known", False
     if any(constant):
-        side = a if constant[0] else b
-        return f"all {len(side)} runs of one side are equal; the spread is the other's", True
+        equal, other = (len(a), len(b)) if constant[0] else (len(b), len(a))
+        if equal != other:
+            return ONE_SIDE.format(n=equal, other=other), False
+        return f"all {equal} runs of one side are equal; the spread is the other's", True
     return "", True
 
 

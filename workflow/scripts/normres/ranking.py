@@ -22,7 +22,7 @@ def rank_intervals(
         above it to K - the number of those below it, where all pairs are compared by Welch's test
         with Holm's adjustment. (Mogstad, Romano, Shaikh & Wilhelm 2024, Review of Economic Studies
         91, section 3; Holm instead of their bootstrap, which few runs do not carry.) A group whose
-        spread is not known (one run) excludes no rank.
+        spread is not known (one run; equal runs, beside another number of others) excludes no rank.
     """
     mean, sd, n = (np.asarray(values, float) for values in (mean, sd, n))
     result = pd.DataFrame(np.nan, index=range(len(mean)), columns=["rank", "rank_low", "rank_high"])
@@ -30,7 +30,8 @@ def rank_intervals(
     a, b = (measured[half] for half in np.triu_indices(len(measured), 1))
     with np.errstate(all="ignore"):  # of groups without a spread
         found = stats.ttest_ind_from_stats(mean[a], sd[a], n[a], mean[b], sd[b], n[b], False)
-    p = np.where((sd[a] == 0) & (sd[b] == 0), np.nan, found.pvalue)
+    one_side = ((sd[a] == 0) | (sd[b] == 0)) & (n[a] != n[b])  # as in inference.difference
+    p = np.where(one_side | ((sd[a] == 0) & (sd[b] == 0)), np.nan, found.pvalue)
     differ = holm(p) < 1 - confidence
     above, below = np.zeros(len(mean)), np.zeros(len(mean))
     upper, lower = np.where(mean[a] > mean[b], (a, b), (b, a))
