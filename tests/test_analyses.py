@@ -242,20 +242,49 @@ def test_a_norm_with_scale_and_shift_is_more_than_a_norm(tmp_path):
     assert make_table(check_equivalence, tmp_path, {"conv_bias": ["default"]}, runs).empty
 
 
-def test_a_learning_rate_at_which_a_run_diverged_is_not_chosen(tmp_path):
+@pytest.mark.parametrize(
+    ("lost", "chosen"),
+    [
+        ({(0.3, 0): "diverged"}, 0.2),
+        ({(0.3, 0): "failed"}, 0.3),
+        ({(0.3, 0): "failed", (0.2, 1): "diverged"}, 0.3),
+        ({(0.3, 0): "diverged", (0.2, 1): "failed", (0.1, 1): "failed"}, 0.2),
+        (dict.fromkeys(((0.1, 0), (0.2, 1), (0.3, 2)), "failed"), 0.3),
+        ({(0.3, seed): "failed" for seed in range(3)}, 0.2),
+    ],
+)
+def test_only_diverged_runs_disqualify_a_learning_rate(tmp_path, lost, chosen):
+    axes = {"learning_rate": (0.1, 0.2, 0.3)}
     runs = {
         ("resnet", "none", (rate,), seed): {
             "validation_accuracy": rate + seed / 100,
             "test_accuracy": rate,
+            "status": lost.get((rate, seed), "ok"),
         }
-        for rate in (0.1, 0.2, 0.3)
+        for rate in axes["learning_rate"]
         for seed in range(3)
     }
-    del runs["resnet", "none", (0.3,), 0]
-    axes = {"learning_rate": (0.1, 0.2, 0.3)}
     table = make_table(choose_learning_rates, tmp_path, axes, runs).set_index("learning_rate")
-    assert table["chosen"].tolist() == table["common"].tolist() == [False, True, False]
-    assert table["n"].tolist() == [3, 3, 2]
+    assert (
+        table.index[table["chosen"]].tolist() == table.index[table["common"]].tolist() == [chosen]
+    )
+    assert table.loc[chosen, "n"] == 3 - sum(rate == chosen for rate, _ in lost)
+
+
+def test_learning_rates_are_compared_on_the_seeds_that_all_of_them_have(tmp_path):
+    """Seed 2 is the best one by far, and failed at the better rate."""
+    axes = {"learning_rate": (0.1, 0.2)}
+    runs = {
+        ("resnet", "none", (rate,), seed): {
+            "validation_accuracy": rate + 0.5 * (seed == 2),
+            "test_accuracy": rate,
+            "status": "failed" if (rate, seed) == (0.2, 2) else "ok",
+        }
+        for rate in axes["learning_rate"]
+        for seed in range(3)
+    }
+    table = make_table(choose_learning_rates, tmp_path, axes, runs)
+    assert table["chosen"].tolist() == [False, True]
 
 
 def test_a_study_has_the_tables_that_it_asks_for():

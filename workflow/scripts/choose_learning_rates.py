@@ -6,10 +6,11 @@
 
 A row a configuration. `chosen`: the rate with the highest mean accuracy on the held-out images
 after the last epoch, for this model, norm and the other axes, among those at which no more runs
-diverged than at others; `seeds_best`: for how many seeds it is the best one. `common`: the best
-rate where all norms have to share one. `gain`: test accuracy of the chosen rate minus that of this
-row, paired over seeds, which share initial weights and order. It is too high: the runs that chose
-the rate are those that are measured, and what was luck in choosing is luck in measuring, too.
+diverged than at others, over the seeds of which no run failed at these; `seeds_best`: for how many
+seeds it is the best one. `common`: the best rate where all norms have to share one. `gain`: test
+accuracy of the chosen rate minus that of this row, paired over seeds, which share initial weights
+and order. It is too high: the runs that chose the rate are those that are measured, and what was
+luck in choosing is luck in measuring, too.
 """
 
 from typing import Any
@@ -36,13 +37,20 @@ def by_rate(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     return runs.pivot_table(index="seed", columns=RATE, values=column, sort=False, dropna=False)
 
 
-def mean_scores(validation: pd.DataFrame) -> pd.Series:
-    """The mean of each rate (`by_rate`) that has as many complete runs as any other.
+def mean_scores(asked: pd.DataFrame) -> pd.Series:
+    """The mean validation accuracy of each rate at which no more runs diverged than at others.
 
-    What is left where others diverged is no fair sample: such a rate is not chosen.
+    What is left where others diverged is no fair sample: such a rate is not chosen. A run that
+    failed, as for want of memory, says nothing of its rate: its seed is left out at all of them,
+    unless no seed would remain. One run or more has to be complete.
     """
-    complete = validation.notna().sum()
-    return validation.loc[:, complete == complete.max()].mean()
+    validation = by_rate(asked[asked["status"] == "ok"], VALIDATION)
+    status = asked.pivot(index="seed", columns=RATE, values="status")[validation.columns]
+    diverged = (status == "diverged").sum()
+    steady = validation.loc[:, diverged == diverged.min()]
+    failed = (status[steady.columns] == "failed").any(axis="columns").reindex(steady.index)
+    scores = steady[~failed].mean().dropna()
+    return steady.mean() if scores.empty else scores
 
 
 def best(scores: pd.Series) -> str:
@@ -58,9 +66,9 @@ def common_rates(inputs: Inputs) -> dict[tuple[Any, ...], str]:
     """
     by = key_columns(inputs.study, without=("norm", RATE))
     found = {}
-    for cells, members in groups(inputs.runs, by):
-        of_norms = groups(members, ["norm"])
-        means = pd.DataFrame([mean_scores(by_rate(runs, VALIDATION)) for _, runs in of_norms])
+    for cells, members in groups(inputs.asked, by):
+        of_norms = [runs for _, runs in groups(members, ["norm"]) if (runs["status"] == "ok").any()]
+        means = pd.DataFrame([mean_scores(runs) for runs in of_norms])
         complete = means.dropna(axis="columns")
         if not complete.empty:
             found[tuple(map(str, cells.values()))] = best(complete.mean())
@@ -71,9 +79,12 @@ def rows(inputs: Inputs) -> list[dict[str, Any]]:
     """The rows of learning_rates.csv, in the order of study.json."""
     key = key_columns(inputs.study, without=(RATE,))
     common, found = common_rates(inputs), []
-    for cells, members in groups(inputs.runs, key):
+    for cells, asked in groups(inputs.asked, key):
+        members = asked[asked["status"] == "ok"]
+        if members.empty:
+            continue
         validation, test = by_rate(members, VALIDATION), by_rate(members, TEST)
-        chosen = best(mean_scores(validation))
+        chosen = best(mean_scores(asked))
         winners = validation.dropna(how="all").apply(best, axis="columns")
         shared = common.get(tuple(str(value) for name, value in cells.items() if name != "norm"))
         for rate in validation.columns:
