@@ -152,6 +152,7 @@ def test_the_learning_rate_is_chosen_on_validation_images(tmp_path):
     assert batch["seeds_best"].tolist() == [0, 1, 2]
     assert none["common"].tolist() == [False, True, False]
     gain = batch.loc[0.0001]
+    assert gain["gain_n"] == 3 and pd.isna(batch.loc[0.001, "gain_n"])
     assert gain["gain_mean"] == pytest.approx(0.2 + np.mean(noise))
     half = np.std(noise, ddof=1) / 3**0.5 * 4.3026527  # paired: t of 2 degrees of freedom
     assert gain["gain_high"] - gain["gain_mean"] == pytest.approx(half)
@@ -285,6 +286,7 @@ def test_learning_rates_are_compared_on_the_seeds_that_all_of_them_have(tmp_path
     }
     table = make_table(choose_learning_rates, tmp_path, axes, runs)
     assert table["chosen"].tolist() == [False, True]
+    assert table["n"].tolist() == [3, 2] and table["gain_n"].tolist()[0] == 2
 
 
 def test_a_study_has_the_tables_that_it_asks_for():

@@ -88,7 +88,8 @@ def rows(inputs: Inputs) -> list[dict[str, Any]]:
         winners = validation.dropna(how="all").apply(best, axis="columns")
         shared = common.get(tuple(str(value) for name, value in cells.items() if name != "norm"))
         for rate in validation.columns:
-            gain = difference_cells("gain", difference(test[chosen], test[rate], paired=True))
+            compared = difference(test[chosen], test[rate], paired=True)
+            gain = {"gain_n": compared.n_a, **difference_cells("gain", compared)}
             runs = members[members[RATE] == rate]
             found.append(
                 {**cells, RATE: rate, "n": len(runs)}
@@ -96,7 +97,7 @@ def rows(inputs: Inputs) -> list[dict[str, Any]]:
                 | estimate_cells(TEST, runs[TEST], FRACTION)
                 | {"chosen": rate == chosen, "seeds_best": int((winners == rate).sum())}
                 | {"common": rate == shared}
-                | (gain if rate != chosen else dict.fromkeys(gain))
+                | (gain if rate != chosen else dict.fromkeys(gain, pd.NA))
             )
     return found
 
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs = read_inputs(__doc__, argv)
     columns = [*key_columns(inputs.study, without=(RATE,)), RATE, "n"]
     columns += estimate_columns(VALIDATION) + estimate_columns(TEST)
-    columns += ["chosen", "seeds_best", "common", "gain_mean", "gain_low", "gain_high"]
+    columns += ["chosen", "seeds_best", "common", "gain_n", "gain_mean", "gain_low", "gain_high"]
     inputs.write(rows(inputs), columns)
 
 

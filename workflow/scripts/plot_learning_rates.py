@@ -68,12 +68,12 @@ def describe(rows: pd.DataFrame) -> str:
 
 
 def cost(own: pd.DataFrame) -> str:
-    """What the common rate costs a norm, `own` being the rows of its rates."""
+    """What the common rate costs a norm, `own` being the rows of its rates; n counts pairs."""
     shared = own[own["common"] & ~own["chosen"] & own["gain_mean"].notna()]
     if shared.empty:
         return ", also the best rate for all" if (own["common"] & own["chosen"]).any() else ""
     row = shared.iloc[0]
-    gain = {f"gain_{part}": 100 * row[f"gain_{part}"] for part in PARTS} | {"n": row["n"]}
+    gain = {f"gain_{part}": 100 * row[f"gain_{part}"] for part in PARTS} | {"n": row["gain_n"]}
     words = estimate_words(gain, "gain_mean", unit="points")
     return f", less {words}, at {axis_text(row[RATE])}, the best rate for all"
 
