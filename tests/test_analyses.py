@@ -228,6 +228,9 @@ def test_equivalence_is_the_paired_tost(tmp_path):
     ]
     assert row["p"] == pytest.approx(ttost_paired(*map(np.array, sides), -0.005, 0.005)[0])
     assert row["equivalent"] and row["n"] == n and row["margin"] == 0.005
+    ordered = table["p"].sort_values()
+    adjusted = np.maximum.accumulate(ordered * np.arange(len(table), 0, -1)).clip(upper=1)
+    assert table.loc[ordered.index, "p_holm"].to_numpy() == pytest.approx(adjusted.to_numpy())
     assert row["difference_mean"] == pytest.approx(np.mean(sides[0]) - np.mean(sides[1]))
     gains = table[table["changed"] == "norm"]
     assert gains["difference_mean"].to_numpy() == pytest.approx(0.2, abs=0.005)

@@ -8,7 +8,8 @@ A row is a pair of configurations of one model that differ in `conv_bias`, in `a
 norm (none against a norm without scale and shift: what normalisation alone does). Differences are
 after minus before, paired over seeds, since both sides share seed, order and initial weights. Two
 one-sided paired t tests (Schuirmann 1987) ask whether they are within half a point; the interval is
-the 90 % one that goes with them.
+the 90 % one that goes with them. `equivalent` says that of a row alone; of all rows of the table
+together, those are shown to be whose p is below 0.05 after Holm's adjustment (`p_holm`).
 """
 
 import itertools
@@ -19,13 +20,13 @@ import pandas as pd
 
 from normres.analysis import Inputs, groups, key_columns, read_inputs
 from normres.errors import run_command
-from normres.inference import difference, differences, equivalence
+from normres.inference import difference, differences, equivalence, holm
 
 MARGIN = 0.005  # half a point, as a fraction
 AXES = ("conv_bias", "affine")
 COLUMNS = [
     *("changed", "before", "after", "n", "difference_mean", "difference_sd", "difference_low"),
-    *("difference_high", "correlation", "margin", "p", "equivalent", "reason"),
+    *("difference_high", "correlation", "margin", "p", "p_holm", "equivalent", "reason"),
 ]
 
 
@@ -93,7 +94,10 @@ def ascending(
 
 def main(argv: list[str] | None = None) -> None:
     inputs = read_inputs(__doc__, argv)
-    inputs.write(list(rows(inputs)), [*key_columns(inputs.study), *COLUMNS])
+    found = list(rows(inputs))
+    for row, p in zip(found, holm([row["p"] for row in found]), strict=True):
+        row["p_holm"] = p
+    inputs.write(found, [*key_columns(inputs.study), *COLUMNS])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from normres import figures, rows
 from normres.errors import run_command
+from normres.inference import ALPHA
 from normres.parts import cells_of, showing
 from normres.report_tables import configuration_label
 from normres.tables import axis_text
@@ -28,7 +29,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         **{part: 100 * drawn[f"difference_{part}"].astype(float) for part in PARTS},
         margin=100 * drawn["margin"].astype(float),
     ).reset_index(drop=True)
-    verdict = drawn["equivalent"].astype(str).str.lower().eq("true")
+    verdict = drawn["p_holm"] < ALPHA
     names = [
         f"{change_text(row)} ({configuration_label(row, tables.study)})"
         for _, row in drawn.iterrows()
@@ -48,7 +49,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         notes=[
             "A row: a change, and the configuration after it. Mark and line: test accuracy after "
             "minus before, paired over n seeds, with the 90 % interval of two one-sided tests; "
-            f"full marks: within {margin:.1f} points (dashed) at 5 %.",
+            f"full marks: within {margin:.1f} points (dashed) at 5 %, by Holm for all rows.",
             figures.missing_note(tables),
         ],
         shows=cells,
@@ -86,15 +87,16 @@ def result_text(row: pd.Series) -> str:
 
 
 def describe(drawn: pd.DataFrame, verdict: pd.Series, margin: float, study: dict) -> str:
-    """How many changes are within the margin, and the largest."""
+    """How many changes are within the margin, adjusted for their number, and the largest."""
     found = drawn[drawn["mean"].notna()]
     if found.empty:
         return ""
     row = found.loc[found["mean"].abs().idxmax()]
     return (
         f"{int(verdict.sum())} of {len(drawn)} changes are shown to do less than {margin:.1f} "
-        f"points; the largest difference is that of {change_text(row)} "
-        f"({configuration_label(row, study)}): {result_text(row)} pairs (points, 90 % interval)."
+        f"points, after Holm's adjustment for all {len(drawn)}; the largest difference is that of "
+        f"{change_text(row)} ({configuration_label(row, study)}): {result_text(row)} pairs "
+        "(points, 90 % interval)."
     )
 
 
