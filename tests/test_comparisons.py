@@ -18,6 +18,7 @@ from conftest import PROJECT
 from normres.comparison_tables import (
     compact_finding,
     description,
+    few_for_welch,
     finding,
     labels,
     read_comparisons,
@@ -244,6 +245,11 @@ def test_seeds_and_images_are_told_apart_where_both_sides_have_five_runs(study):
     table = read_comparisons(synthetic.compare(study, BATCH_NONE, GROUP_BATCH))
     few, enough = table[table["kind"] == "declared"].to_dict("records")
     assert pd.isna(few["total_sd"]) and enough["test_images"] == 10_000
+    assert few["note"] == (
+        "with n = 5 and 4, Welch's p is too small and its interval too short where the two spreads "
+        "differ"
+    )
+    assert pd.isna(enough["note"])
     correct = []
     labels_of = np.load(study.parent / "data/labels.npy")[10:]
     for norm in ("group", "batch"):
@@ -340,16 +346,35 @@ def test_findings_claim_no_difference_that_the_test_does_not_show(study):
     assert re.fullmatch(
         r"The mean test accuracy of resnet, batch norm is 13\.\d\d points above that of resnet, "
         r"no norm \(95 % interval 1\d\.\d\d to 1\d\.\d\d, n = 5 and 4, p < 0\.0001 after Holm's "
-        r"adjustment for 1\)\. Runs that diverged or failed: 1 of resnet, no norm\.",
+        r"adjustment for 1\)\. With so few runs, p is too small where the two spreads differ\. "
+        r"Runs that diverged or failed: 1 of resnet, no norm\.",
         finding(row, names),
     )
-    assert ", which does not show a difference. Runs" in finding(row | {"p_holm": 0.2}, names)
+    assert ", which does not show a difference. With" in finding(row | {"p_holm": 0.2}, names)
     assert finding(row | {"lost_of": 2}, names).endswith(
         "Runs that diverged or failed: 2 of resnet, batch norm and 1 of resnet, no norm."
     )
-    assert finding(row | {"lost_against": 0}, names).endswith("adjustment for 1).")
+    enough = row | {"lost_against": 0, "n_against": 5}
+    assert finding(enough, names).endswith("adjustment for 1).")
     assert ", n = 5 and 4 (0 and 1 diverged or failed), p < 0.0001" in compact_finding(row, names)
     assert ", n = 5 and 4, p < 0.0001" in compact_finding(row | {"lost_against": 0}, names)
+
+
+@pytest.mark.parametrize(
+    ("n", "more", "few"),
+    [
+        ((2, 2), {}, True),
+        ((3, 3), {}, False),
+        ((3, 5), {}, True),
+        ((15, 4), {}, True),
+        ((5, 15), {}, False),
+        ((2, 2), {"paired": True}, False),
+        ((1, 5), {"low": math.nan}, False),
+    ],
+)
+def test_few_runs_are_few_for_welchs_test(n, more, few):
+    row = {"n_of": n[0], "n_against": n[1], "low": 0.1, "paired": False}
+    assert few_for_welch(row | more) == few
 
 
 def test_a_broken_list_of_comparisons_is_named(tmp_path):

@@ -48,6 +48,18 @@ def test_intervals_of_differences_with_unequal_spreads_and_of_pairs():
     assert share(d.low <= 1 <= d.high for d in found) == pytest.approx(0.95, abs=NEAR)
 
 
+def test_welchs_level_holds_for_three_and_five_runs_and_not_for_two_and_five():
+    """What docs/statistics.md says: with equal spreads; and where the two runs vary more."""
+    rng = np.random.default_rng(5)
+
+    def rejected(n, sd):
+        a, b = rng.normal(0, sd, (DRAWS, n)), rng.normal(0, 1, (DRAWS, 5))
+        return share(difference(x, y).p < 0.05 for x, y in zip(a, b, strict=True))
+
+    assert rejected(3, 1) < 0.05 + NEAR
+    assert rejected(2, 3) > 0.08
+
+
 def test_the_detectable_difference_is_detected_four_times_of_five():
     rng = np.random.default_rng(1)
     shift = minimal_detectable_difference(1.0, 5)

@@ -163,6 +163,7 @@ def test_many_comparisons_are_counted_and_told_in_short(tmp_path: Path) -> None:
     lost = r"(?: \(\d and \d diverged or failed\))?"
     assert len(re.findall(rf"points \[.*?\], n = \d and \d{lost}, p [=<] ", text)) == 6
     assert "n = 3 and 2 (0 and 1 diverged or failed)" in text
+    assert ". In 4 of them, with so few runs, p is too small where spreads differ." in text
     assert "; and 3 more." in text
     assert ("could not have shown a difference with so few." in text) == (counts[1] != "0")
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from normres.comparison_tables import COLUMNS, count_text, markdown, p_text
+from normres.comparison_tables import COLUMNS, count_text, few_for_welch, markdown, p_text
 from normres.comparisons import configurations_of, expand, read_declared
 from normres.errors import run_command
 from normres.files import write_text
@@ -107,6 +107,12 @@ def compare(samples: Samples, of: str, against: str, metric: str, paired: bool) 
         "note": found.reason,
         "p": found.p,
     }
+    if few_for_welch(row):
+        add_note(
+            row,
+            f"with n = {count_text(row)}, Welch's p is too small and its interval too short where "
+            "the two spreads differ",
+        )
     return row
 
 

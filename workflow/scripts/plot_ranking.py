@@ -42,8 +42,9 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         study=study,
         notes=[
             "Mark and line: mean test accuracy after the last epoch and its 95 % interval. Ranks: "
-            "95 % intervals that hold for all configurations at once (pairwise Welch tests, Holm; "
-            "Mogstad et al. 2024). Colour: network or norm; shape: norm.",
+            "intervals that hold for all configurations at once with about 95 %, for as many runs "
+            "on each side (pairwise Welch tests, Holm; Mogstad et al. 2024). Colour: network or "
+            "norm; shape: norm.",
             figures.missing_note(tables),
         ],
         shows=cells,
@@ -79,7 +80,7 @@ def describe(drawn: pd.DataFrame, study: dict) -> str:
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     which = "may be" if len(names) > 1 else "is"
     return (
-        f"Rank 1 of {len(measured)} {which}, with 95 % confidence for all ranks at once: "
+        f"Rank 1 of {len(measured)} {which}, with about 95 % confidence for all ranks at once: "
         f"{'; '.join(names[:6])}{more}."
     )
 

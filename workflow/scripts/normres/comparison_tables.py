@@ -79,6 +79,17 @@ def lost_sentence(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return f" Runs that diverged or failed: {' and '.join(lost)}." if lost else ""
 
 
+def few_for_welch(row: Mapping[str, Any]) -> bool:
+    """Whether a comparison has so few runs that Welch's p is too small where spreads differ.
+
+    With as many on both sides it is about right from three on, else from five; how much it is off
+    is in docs/statistics.md.
+    """
+    fewest, unequal = min(row["n_of"], row["n_against"]), row["n_of"] != row["n_against"]
+    tested = pd.notna(row["low"]) and not row["paired"]
+    return tested and (fewest < 3 or (unequal and fewest < 5))
+
+
 def digits(unit: str) -> int:
     """Decimals of a difference."""
     return 2 if unit == "points" else 3
@@ -109,7 +120,8 @@ def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     test = f"p = {p_text(row['p_holm'])} after Holm's adjustment for {row['family']}"
     test = test.replace("= <", "<")
     verdict = "" if row["p_holm"] < ALPHA else ", which does not show a difference"
-    return f"{where} ({interval}, {counts}, {test}){verdict}.{lost}"
+    few = f" {FEW}" if few_for_welch(row) else ""
+    return f"{where} ({interval}, {counts}, {test}){verdict}.{few}{lost}"
 
 
 def no_difference(row: Mapping[str, Any]) -> str:
@@ -313,6 +325,7 @@ def beside(under: str) -> str:
     return f"({under})" if under and not under.startswith("[") else under
 
 
+FEW = "With so few runs, p is too small where the two spreads differ."
 NONE_DECLARED = (
     "This study declares no comparison (`comparisons` in config.yaml), so none is tested."
 )

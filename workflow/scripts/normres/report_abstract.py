@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from normres.comparison_tables import compact_finding, finding, labels
+from normres.comparison_tables import compact_finding, few_for_welch, finding, labels
 from normres.inference import ALPHA, ROUNDING
 from normres.options import has_default
 from normres.report_claims import NOT_MEASURED
@@ -162,8 +162,11 @@ def compared(comparisons: pd.DataFrame, study: Mapping[str, Any]) -> str:
     outcomes += [f"{untested} could not be tested"] * (untested > 0)
     clauses = "; ".join(compact_finding(row, names) for row in rows[:MOST_CLAUSES])
     more = f"; and {len(rows) - MOST_CLAUSES} more" if len(rows) > MOST_CLAUSES else ""
-    said = f"Of {len(rows)} declared comparisons, {listed(outcomes)}: {clauses}{more}."
-    return " ".join([said, *rank_caveat(rows)])
+    said = [f"Of {len(rows)} declared comparisons, {listed(outcomes)}: {clauses}{more}."]
+    few = sum(map(few_for_welch, rows))
+    if few:
+        said.append(f"In {few} of them, with so few runs, p is too small where spreads differ.")
+    return " ".join([*said, *rank_caveat(rows)])
 
 
 def rank_caveat(rows: Sequence[Mapping[str, Any]]) -> list[str]:
