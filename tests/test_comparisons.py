@@ -216,7 +216,8 @@ def test_a_pair_far_from_the_others_spread_has_its_own():
     pooled = pooled_spread(groups)
     assert pooled.equal and pooled.sd == pytest.approx(16.1, abs=0.1)
     row = {"metric": "test_accuracy", "paired": False, "n_of": 3, "n_against": 3, "unit": "points"}
-    for a, b, sd in ((0, 1, 1.0), (2, 3, pooled.sd), (0, 3, pooled.sd)):
+    varied = ((groups[2].var(ddof=1) + groups[3].var(ddof=1)) / 2) ** 0.5
+    for a, b, sd in ((0, 1, 1.0), (2, 3, varied), (0, 3, pooled.sd)):
         both = (groups[a], groups[b])
         samples = SimpleNamespace(both=lambda row, both=both: both, spread=lambda metric: pooled)
         assert compare_configurations.power(samples, row, [])["sd"] == pytest.approx(sd)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
-from normres.power import minimal_detectable_difference, pooled_spread, runs_needed
+from normres.power import minimal_detectable_difference, pooled_spread, runs_needed, spread_apart
 
 # Diameters of gears in batches of ten (NIST/SEMATECH e-Handbook, 1.3.5.10, Levene's test).
 GEARS = """
@@ -98,3 +98,25 @@ def test_samples_of_two_do_not_make_spreads_look_unequal():
         unequal += not found.equal
         assert found.groups == 6 and found.df == 12
     assert unequal < 25  # 5 % of 300 and more, though the test is careful with few runs
+
+
+@pytest.mark.parametrize(("n", "low", "high"), [(2, 1 / 45, 5.2159), (3, 1 / 8.1702, 3.1539)])
+def test_a_spread_is_apart_by_the_f_test_of_its_runs(n, low, high):
+    """The square root of quantiles of F with 2 (n - 1) and 7 (n - 1) degrees of freedom."""
+    one = np.random.default_rng(0).normal(size=n)
+    others = [one] * 7  # all of one sd
+    for factor, apart in ((0.9 * low, True), (1.1 * low, False), (1, False)):
+        own = [factor * one, factor * one]
+        assert spread_apart(pooled_spread(own), pooled_spread(own + others)) == apart
+    for factor, apart in ((0.99 * high, False), (1.01 * high, True)):
+        own = [factor * one, factor * one]
+        assert spread_apart(pooled_spread(own), pooled_spread(own + others)) == apart
+    assert not spread_apart(pooled_spread(own), pooled_spread(own))  # the study has no others
+    assert not spread_apart(pooled_spread([[1, 1]] * 2), pooled_spread(others))
+
+
+def test_equal_spreads_of_two_runs_are_hardly_ever_apart():
+    """Two of nine configurations, one in a thousand times; a factor of 3 in sd, one in twelve."""
+    draws = np.random.default_rng(1).normal(size=(2_000, 9, 2))
+    apart = [spread_apart(pooled_spread(x[:2]), pooled_spread(x)) for x in draws]
+    assert np.mean(apart) < 0.005

@@ -28,7 +28,13 @@ from normres.errors import run_command
 from normres.files import write_text
 from normres.images import open_images
 from normres.inference import ALPHA, difference, differences, holm
-from normres.power import PooledSpread, minimal_detectable_difference, pooled_spread, runs_needed
+from normres.power import (
+    PooledSpread,
+    minimal_detectable_difference,
+    pooled_spread,
+    runs_needed,
+    spread_apart,
+)
 from normres.predictions import RunPredictions, read_predictions
 from normres.resampling import (
     LEAST_SEEDS,
@@ -40,9 +46,6 @@ from normres.tables import configuration_name, read_study, read_table, with_gap,
 
 POINTS = {"test_accuracy": 100.0, "train_eval_accuracy": 100.0, "gap": 100.0}  # others: nats
 MOST_DESCRIPTIVE = 2_000  # rows without a test
-# How many times the pooled spread, or which part of it, two sides may have: with three runs each,
-# sides like the others have less than a third in 2 % of cases (chi squared, 4 degrees of freedom).
-MOST_APART = 3.0
 
 Row = dict[str, Any]
 
@@ -154,18 +157,17 @@ def power(samples: Samples, row: Row, interest: list[float]) -> Row:
     """The spread that a comparison meets, what it detects, and the runs that differences need.
 
     Unpaired, the spread is pooled over the study's configurations where they pass as alike and the
-    two sides' own is not MOST_APART times as large or as small; else it is theirs. The fewer runs
-    of both sides count.
+    two sides' own is not apart from the others'; else it is theirs. The fewer runs of both sides
+    count.
     """
     a, b = samples.both(row)
-    pooled, own = samples.spread(row["metric"]), two_sided_sd(a, b)
-    far = own > 0 and not 1 / MOST_APART <= pooled.sd / own <= MOST_APART
+    pooled = samples.spread(row["metric"])
     if row["paired"]:
         sd, source = pooled_spread([differences(a, b)]).sd, "the differences of pairs"
-    elif pooled.equal and not far:
+    elif pooled.equal and not spread_apart(pooled_spread([a, b]), pooled):
         sd, source = pooled.sd, f"{pooled.groups} configurations, pooled"
     else:
-        sd, source = own, "both sides, as spreads differ between configurations"
+        sd, source = two_sided_sd(a, b), "both sides, as spreads differ between configurations"
     found: Row = {"sd": sd, "sd_from": source if sd > 0 else "", "spread_check_p": pooled.p}
     n = min(row["n_of"], row["n_against"])
     found["detectable"] = minimal_detectable_difference(sd, n, paired=row["paired"])

@@ -17,6 +17,7 @@ from scipy import optimize, stats
 from normres.inference import ALPHA, is_constant, numbers
 
 POWER = 0.8
+APART = 0.001  # of few runs, larger differences of spread are a matter of chance
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,21 @@ def pooled_spread(samples: Sequence[Sequence[float]]) -> PooledSpread:
         p = float(stats.levene(*tested, center="median").pvalue)
     sd = float((squares / df) ** 0.5) if df else nan
     return PooledSpread(sd, df, len(varied), len(several) - len(varied), p)
+
+
+def spread_apart(own: PooledSpread, pooled: PooledSpread) -> bool:
+    """Whether some configurations' spread is another than the others', at level APART.
+
+    own: of these configurations; pooled: of all, these among them. A two-sided F test of variances,
+    which needs the few runs to be normal, and so a small level. False where either is not known.
+    """
+    df = pooled.df - own.df
+    if own.df < 1 or df < 1:
+        return False
+    others = (pooled.df * pooled.sd**2 - own.df * own.sd**2) / df
+    ratio = own.sd**2 / others
+    low, high = stats.f.ppf([APART / 2, 1 - APART / 2], own.df, df)
+    return not low <= ratio <= high
 
 
 def minimal_detectable_difference(sd: float, n: int, *, paired: bool = False) -> float:
