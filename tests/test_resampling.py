@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from normres.resampling import (
+    _interaction,
     bca_interval,
     crossed_spread,
     permutation_test,
@@ -60,6 +61,21 @@ def test_many_runs_are_sampled_and_the_same_each_time():
     assert not found.exact and found == permutation_test(a, b)
     assert found.p == pytest.approx(stats.ttest_ind(a, b).pvalue, abs=0.01)
     assert found.smallest == 2 / 10_000
+
+
+def test_what_is_drawn_has_no_smaller_p_than_one_in_all_draws():
+    """Of 9,999 draws none reaches what was seen; with it that is 1 of 10,000, on each side."""
+    found = permutation_test(np.arange(15) + 100.0, np.arange(15.0))
+    assert found.p == found.smallest == pytest.approx(2 / 10_000, rel=1e-12)
+
+
+@pytest.mark.parametrize("power", [-9, -1, 0, 1, 6])
+def test_means_are_told_apart_to_ten_digits_of_the_largest_number(power):
+    """Steps in the tenth digit order all 20 arrangements; in the eleventh they are rounding."""
+    order = np.array([6, 5, 4, 3, 2, 1])
+    for step, p in ((1e-10, 2 / 20), (1e-11, 1.0)):
+        x = (0.9 + step * order) * 10.0**power
+        assert permutation_test(x[:3], x[3:]).p == pytest.approx(p)
 
 
 def test_without_runs_there_is_no_p():
@@ -146,6 +162,50 @@ def test_the_parts_of_a_difference_are_its_known_variances():
     assert found.sd == pytest.approx((seeds + images) ** 0.5, rel=0.06)
     assert found.low < found.estimate < found.high
     assert found == crossed_spread(a, b)  # seeded
+
+
+def test_the_interaction_is_that_of_least_squares():
+    rng = np.random.default_rng(9)
+    correct = networks(rng, 5, 7)
+    assert _interaction(correct) == pytest.approx(interaction(correct))
+    # Residuals of 1/2 each; their squares' sum is 1, with one degree of freedom, of 4 answers.
+    assert _interaction(np.eye(2, dtype=bool)) == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_interval_has_satterthwaites_degrees_of_freedom(paired):
+    """Those of the seeds' part: the images' part is taken as known."""
+    rng = np.random.default_rng(10)
+    a, b = (networks(rng, n, 200, own=0.1) for n in (6, 6 if paired else 9))
+    means = [x.mean(axis=1) for x in (a, b)]
+    groups = [means[0] - means[1]] if paired else means
+    parts = [(stats.sem(x) ** 2, len(x) - 1) for x in groups]
+    for confidence in (0.8, 0.95):
+        found = crossed_spread(a, b, paired=paired, confidence=confidence)
+        assert found.sd**2 > 1.1 * sum(part for part, _ in parts)
+        df = found.sd**4 / sum(part**2 / freedom for part, freedom in parts)
+        half = stats.t.ppf((1 + confidence) / 2, df) * found.sd
+        assert (found.high - found.estimate) == pytest.approx(half)
+        assert (found.estimate - found.low) == pytest.approx(half)
+
+
+def test_without_spread_of_seeds_the_quantile_is_the_normal_one():
+    rng = np.random.default_rng(11)
+    one, other = rng.random(500) < 0.7, rng.random(500) < 0.6
+    found = crossed_spread(np.tile(one, (5, 1)), np.tile(other, (5, 1)), confidence=0.9)
+    assert (found.high - found.estimate) / found.sd == pytest.approx(stats.norm.ppf(0.95))
+
+
+def test_a_difference_of_shares_ends_at_one():
+    """Of a's networks two have no image right, of b's none has any."""
+    a, b = (
+        np.repeat([[True], [True], [True], [False], [False]], 50, axis=1),
+        np.zeros((5, 50), bool),
+    )
+    found = crossed_spread(a, b)
+    assert found.high == 1.0 and found.estimate == pytest.approx(0.6) and found.low > -1
+    found = crossed_spread(b, a)
+    assert found.low == -1.0 and found.high < 1
 
 
 def test_without_noise_of_seeds_all_is_due_to_images_and_the_other_way_round():
