@@ -62,7 +62,7 @@ def median_estimates(
         values: a row a repeat; empty cells are left out.
         by: the columns that define the groups; an empty cell in one of them is a value like others.
         column: what the median is of.
-        confidence: the interval's least coverage, whatever the distribution.
+        confidence: the interval's least coverage, whatever the distribution, for independent rows.
 
     Returns:
         A frame indexed by `by`, in order of appearance, with the columns `n`, `median`, `low` and
