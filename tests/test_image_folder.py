@@ -1,5 +1,6 @@
 """Image folders: every format and colour mode, and each mistake named in one line."""
 
+import os
 import shutil
 
 import numpy as np
@@ -149,6 +150,19 @@ def test_a_folder_without_classes_is_named(photos, out):
     for name in ("cat", "dog"):
         (photos / "train" / name).rename(photos / name)
     assert f"{photos / 'train'}: no class folders" in refusal(out, "--folder", photos)
+
+
+def test_a_subfolder_that_cannot_be_read_is_named(photos, out, monkeypatch):
+    shut, scandir = str(photos / "train/dog/nested"), os.scandir
+
+    def refusing(path):  # not by the folder's mode, which the superuser is not bound by
+        if os.fspath(path) == shut:
+            raise PermissionError(13, "Permission denied", shut)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    text = refusal(out, "--folder", photos)
+    assert text == f"{shut}: this folder cannot be read (Permission denied)"
 
 
 @pytest.mark.parametrize("content", [None, "notes.txt"])

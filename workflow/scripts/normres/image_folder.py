@@ -72,8 +72,6 @@ def read_folder(
 
 def _list_part(part: Path) -> tuple[list[str], list[tuple[Path, int]]]:
     """Return the sorted class names of `train/` or `test/` and its (path, label) pairs."""
-    from torchvision.datasets.folder import is_image_file
-
     if not part.is_dir():
         raise InputError(f"{part}: no such folder; an image folder holds train/ and test/")
     classes = sorted(e.name for e in part.iterdir() if e.is_dir() and not e.name.startswith("."))
@@ -84,15 +82,26 @@ def _list_part(part: Path) -> tuple[list[str], list[tuple[Path, int]]]:
             raise InputError(f"{part}: the name of class {name!r} cannot be printed; rename it")
     samples = []
     for label, class_name in enumerate(classes):
-        found = []
-        for directory, subfolders, filenames in os.walk(part / class_name, followlinks=True):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            visible = (name for name in filenames if not name.startswith("."))
-            found += [Path(directory, name) for name in visible if is_image_file(name)]
+        found = _image_files(part / class_name)
         if not found:
             raise InputError(f"{part / class_name}: no image in it")
-        samples += [(path, label) for path in sorted(found)]
+        samples += [(path, label) for path in found]
     return classes, samples
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """The images in a class's folder and below it, sorted; raises InputError where one is shut."""
+    from torchvision.datasets.folder import is_image_file
+
+    def refuse(error: OSError) -> None:  # os.walk alone would pass over the folder
+        raise InputError(f"{error.filename}: this folder cannot be read ({error.strerror})")
+
+    found = []
+    for directory, subfolders, filenames in os.walk(folder, onerror=refuse, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        visible = (name for name in filenames if not name.startswith("."))
+        found += [Path(directory, name) for name in visible if is_image_file(name)]
+    return sorted(found)
 
 
 @contextmanager
