@@ -165,6 +165,47 @@ def test_a_subfolder_that_cannot_be_read_is_named(photos, out, monkeypatch):
     assert text == f"{shut}: this folder cannot be read (Permission denied)"
 
 
+@pytest.mark.parametrize(
+    ("link", "target", "why"),
+    [
+        ("train/cat/nested/loop", ".", "in which the link itself lies"),
+        ("train/cat/loop", "..", "in which the link itself lies"),
+        ("train/cat/loop", "../..", "in which the link itself lies"),
+        ("train/cat/more", "../dog", "where images of class 'dog' are"),
+        ("train/cat/more", "../../test/dog/nested", "where images of class 'dog' are"),
+        ("test/cat/more", "../../train", "where images of class 'dog' are"),
+        ("train/emu", "dog", "where images of class 'dog' are"),
+        ("train/emu", "../..", "where images of class 'cat' are"),
+    ],
+)
+def test_a_link_to_what_is_read_already_is_refused(photos, out, link, target, why):
+    """Else each image would be there once more for each round, under the class of the link."""
+    path = photos / link
+    path.symlink_to(target)
+    text = refusal(out, "--folder", photos)
+    assert text.startswith(f"{path}: a link to {path.resolve()}, {why}; ")
+
+
+def test_a_loop_outside_the_folder_is_refused(photos, out, tmp_path):
+    (tmp_path / "more/deep").mkdir(parents=True)
+    (tmp_path / "more/deep/back").symlink_to(tmp_path / "more")
+    (photos / "train/cat/more").symlink_to(tmp_path / "more")
+    text = refusal(out, "--folder", photos)
+    assert text.startswith(
+        f"{photos}/train/cat/more/deep/back: a link to {tmp_path}/more, in which"
+    )
+
+
+def test_links_to_other_folders_are_followed(photos, out, tmp_path):
+    (photos / "train/cat/nested").rename(tmp_path / "nested cats")
+    (photos / "train/cat/nested").symlink_to(tmp_path / "nested cats")
+    (photos / "train/dog").rename(tmp_path / "dog")
+    (photos / "train/dog").symlink_to("../../dog")
+    images = prepare(out, "--folder", photos)
+    assert images.n_train == 12
+    assert (images.images[..., 1] == images.labels[:, None, None]).all()
+
+
 @pytest.mark.parametrize("content", [None, "notes.txt"])
 def test_a_class_without_images_is_named(photos, out, content):
     empty = photos / "train/emu"

@@ -41,7 +41,8 @@ def read_folder(
 ) -> ImageSource:
     """Read `train/<class>/**` and `test/<class>/**` under `folder`, classes in sorted order.
 
-    Hidden files and those that torchvision does not take for images are passed over. Images stay
+    Hidden files and those that torchvision does not take for images are passed over; links are
+    followed, but not back to where they lie or to where another class's images are. Images stay
     grey (one channel) where all are grey, and become RGB otherwise. Without `image_size` all must
     have one size; with it, `fit` makes them square. Headers are read here, pixels when the blocks
     are; as in torchvision, EXIF orientation is not applied. Raises InputError that names the file
@@ -80,28 +81,62 @@ def _list_part(part: Path) -> tuple[list[str], list[tuple[Path, int]]]:
     for name in classes:  # it stands in tables, figures and the report
         if not name.isprintable():
             raise InputError(f"{part}: the name of class {name!r} cannot be printed; rename it")
+    beside = [(name, str(part.parent / p / name)) for p in ("train", "test") for name in classes]
+    owned = [(name, os.path.realpath(path)) for name, path in beside]
     samples = []
     for label, class_name in enumerate(classes):
-        found = _image_files(part / class_name)
+        found = _image_files(part / class_name, [own for own in owned if own[0] != class_name])
         if not found:
             raise InputError(f"{part / class_name}: no image in it")
         samples += [(path, label) for path in found]
     return classes, samples
 
 
-def _image_files(folder: Path) -> list[Path]:
-    """The images in a class's folder and below it, sorted; raises InputError where one is shut."""
+def _image_files(folder: Path, others: list[tuple[str, str]]) -> list[Path]:
+    """The images in a class's folder and below it, sorted; `others`: as _check_link has them.
+
+    Raises InputError that names a folder that cannot be read, or a link that must not be followed.
+    """
     from torchvision.datasets.folder import is_image_file
 
     def refuse(error: OSError) -> None:  # os.walk alone would pass over the folder
         raise InputError(f"{error.filename}: this folder cannot be read ({error.strerror})")
 
+    _check_link(folder, folder, others)
     found = []
     for directory, subfolders, filenames in os.walk(folder, onerror=refuse, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in subfolders:
+            _check_link(Path(directory, name), folder, others)
         visible = (name for name in filenames if not name.startswith("."))
         found += [Path(directory, name) for name in visible if is_image_file(name)]
     return sorted(found)
+
+
+def _check_link(path: Path, folder: Path, others: list[tuple[str, str]]) -> None:
+    """Raise InputError where `path` is a link below which images would be met again or mislabelled.
+
+    It lies in `folder`, that of a class, or is it. `others`: the names of the other classes and
+    their folders, without links in their paths.
+    """
+    if not path.is_symlink():
+        return
+    target = os.path.realpath(path)
+    walked = [above for above in path.parents if above.is_relative_to(folder)]
+    if any(_holds(target, os.path.realpath(above)) for above in walked):
+        why = "in which the link itself lies"
+    elif owners := [
+        name for name, other in others if _holds(target, other) or _holds(other, target)
+    ]:
+        why = f"where images of class {owners[0]!r} are"
+    else:
+        return
+    raise InputError(f"{path}: a link to {target}, {why}; a link may lead to other folders only")
+
+
+def _holds(folder: str, other: str) -> bool:
+    """Whether a folder is `other` or above it, by their paths, which have no links in them."""
+    return f"{other}/".startswith(f"{folder.rstrip('/')}/")
 
 
 @contextmanager
