@@ -131,7 +131,15 @@ def test_something_else_called_png_is_named(photos, out):
 def test_values_of_32_bits_are_refused(photos, out):
     path = photos / "train/cat/float.tif"
     Image.new("F", (10, 8)).save(path)
-    assert refusal(out, "--folder", photos).startswith(f"{path}: 32 bits a pixel")
+    assert refusal(out, "--folder", photos).startswith(f"{path}: Pillow reads this file as 32 bits")
+
+
+def test_a_pgm_of_16_bits_is_not_called_one_of_32(photos, out):
+    path = photos / "train/cat/grey.pgm"
+    path.write_bytes(b"P5 10 8 65535\n" + bytes(160))
+    text = refusal(out, "--folder", photos)
+    assert text.startswith(f"{path}: Pillow reads this file as 32 bits")
+    assert "(a PGM of 16 bits, too); save it as PNG" in text
 
 
 @pytest.mark.parametrize("part", ["train", "test"])

@@ -16,7 +16,7 @@ HEADERS_PER_BATCH = 1000
 
 # Pillow's modes of grey images; "I;16" is 16 bits a pixel, in several byte orders.
 GREY_MODES = {"1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N"}
-# 32 bits a pixel: nothing says which values are black and white.
+# 32 bits a pixel, or what Pillow makes so: nothing says which values are black and white.
 UNSCALED_MODES = {"I", "F"}
 
 # Wraps batches of images (len() is their number) to report on them: batches, total, what is done.
@@ -154,7 +154,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _size_and_mode(path: Path) -> tuple[tuple[int, int], str]:
     with _opened(path) as image:
         if image.mode in UNSCALED_MODES:
-            raise InputError(f"{path}: 32 bits a pixel; save it with 8 or 16")
+            raise InputError(
+                f"{path}: Pillow reads this file as 32 bits a pixel, whatever it has (a PGM of 16 "
+                "bits, too); save it as PNG with 8 or 16"
+            )
         return image.size, image.mode
 
 
