@@ -38,7 +38,8 @@ def bound(
     """
     specification = specify(cell, threads, device)
     computation = choose_computation(specification, device)
-    network = TrainingRun(specification, open_images(data), computation).network
+    images = open_images(data)
+    network = TrainingRun(specification, images, computation).network
     free_kernels()  # a bound is one for all of them
     inputs: dict[nn.Module, torch.Size] = {}
     hooks = [
@@ -46,7 +47,8 @@ def bound(
         for module in network.modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     ]
-    network.eval()(torch.zeros(BATCH, 3, 32, 32, device=device))
+    height, width, channels = images.shape
+    network.eval()(torch.zeros(BATCH, channels, height, width, device=device))
     for hook in hooks:
         hook.remove()
     first = next(iter(inputs))

@@ -5,13 +5,17 @@ import os
 import signal
 from argparse import Namespace
 
+import numpy as np
 import pytest
 
 import concurrent_runs
 import equivalence
+import layer_bounds
 import speed_tables
 import training_speed
 from layer_bounds import bounds
+from normres.preparation import ImageSource, write_images
+from preparing import random_images
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,35 @@ def test_the_bound_is_measured_with_huge_pages(called_apart, monkeypatch, tmp_pa
     options = Namespace(free_kernels=False, repeats=1, threads=1, workers=0)
     training_speed.measure([("float32", "resnet", "none")], tmp_path, "cpu", options)
     assert called_apart == [bounds]
+
+
+def write_data(folder, shape, n_train):
+    """Prepared data of 3 classes: `n_train` images to train on and 6 to test on."""
+    labels = np.arange(n_train + 6) % 3
+    source = ImageSource(
+        name="noise",
+        source="made up",
+        class_names=["a", "b", "c"],
+        labels=labels,
+        n_train=n_train,
+        shape=shape,
+        blocks=[random_images(len(labels), *shape)],
+    )
+    write_images(folder, source)
+    return folder
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (10, 10, 3)])
+def test_the_bound_is_that_of_the_layers_on_the_given_images(monkeypatch, tmp_path, shape):
+    monkeypatch.setattr(layer_bounds, "layer_seconds", lambda *arguments: 1.0)
+    monkeypatch.setattr(layer_bounds, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(layer_bounds, "free_kernels", lambda: None)
+    data, known = write_data(tmp_path, shape, 9), {}
+    layer_bounds.bound(("float32", "convnet", "none"), data, "cpu", 1, known)
+    first, *_, last = known
+    height, width, channels = shape
+    assert first[1] == (speed_tables.BATCH, channels, height, width)
+    assert "out_features=3" in last[0]
 
 
 def test_a_process_that_ends_early_is_named_and_can_be_ended(tmp_path):
