@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     device = choose_device(arguments.device, None)
     rows: list[dict[str, Any]] = []
-    with prepared(arguments.data) as data:
+    with prepared(arguments.data, least=BATCH) as data:
         cells = itertools.product(arguments.precisions, arguments.models, arguments.norms)
         # On a GPU getting ready takes long and little memory, so all do it side by side.
         for group in batched(cells, 1 if device == "cpu" else TOGETHER):

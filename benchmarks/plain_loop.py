@@ -21,16 +21,20 @@ class Photographs(Dataset):
 
     def __init__(self, images: Images):
         self.images = images
+        channels = images.shape[2]
         self.transform = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
+            [transforms.ToTensor(), transforms.Normalize([0.5] * channels, [0.5] * channels)]
         )
 
     def __len__(self) -> int:
         return self.images.n_train
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image = Image.fromarray(self.images.images[index])
-        return self.transform(image), int(self.images.labels[index])
+        """An image, float32 (C, H, W), and its label; test images follow those of training."""
+        pixels = self.images.images[index]
+        if self.images.shape[2] == 1:  # Pillow's grey images have no axis of channels
+            pixels = pixels[..., 0]
+        return self.transform(Image.fromarray(pixels)), int(self.images.labels[index])
 
 
 class PlainLoop:
@@ -83,9 +87,10 @@ class PlainLoop:
     def accuracy(self) -> float:
         """The share of the test images that are classified correctly."""
         self.network.eval()
-        transform, images = self.loader.dataset.transform, self.loader.dataset.images
+        photographs = self.loader.dataset
+        first, end = photographs.images.n_train, len(photographs.images.images)
         correct = 0
-        for index in range(images.n_train, len(images.images)):
-            image = transform(Image.fromarray(images.images[index])).to(self.device)
-            correct += int(self.network(image[None]).argmax()) == images.labels[index]
-        return correct / (len(images.images) - images.n_train)
+        for index in range(first, end):
+            image, label = photographs[index]
+            correct += int(self.network(image[None].to(self.device)).argmax()) == label
+        return correct / (end - first)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 import prepare_data
 from normres import catalog
+from normres.errors import InputError
 from normres.files import replacing
 from normres.images import open_images
 from normres.options import resolve
@@ -111,10 +112,15 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @contextmanager
-def prepared(data: Path | None) -> Iterator[Path]:
-    """`data`, or a temporary folder with the digits; raises InputError where `data` is no data."""
+def prepared(data: Path | None, least: int = 1) -> Iterator[Path]:
+    """`data`, or a temporary folder with the digits.
+
+    Raises InputError where `data` is no data, or has fewer than `least` training images.
+    """
     if data is not None:
-        open_images(data)  # here, where it is one line: processes would say it by a traceback
+        # Here, where it is one line: processes would say it by a traceback.
+        if (n_train := open_images(data).n_train) < least:
+            raise InputError(f"{data}: {n_train} training images; {least} or more make a step")
         yield data
         return
     with TemporaryDirectory() as folder:

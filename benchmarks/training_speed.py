@@ -63,7 +63,7 @@ COLUMNS = (
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     device = choose_device(arguments.device, None)
-    with prepared(arguments.data) as data:
+    with prepared(arguments.data, least=BATCH) as data:
         cells = itertools.product(arguments.precisions, arguments.models, arguments.norms)
         if arguments.choices:
             for cell in cells:

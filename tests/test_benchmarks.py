@@ -7,14 +7,21 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+import torch
 
 import concurrent_runs
 import equivalence
 import layer_bounds
 import speed_tables
 import training_speed
+from conftest import small_run
 from layer_bounds import bounds
+from normres.batches import ImageSet
+from normres.devices import choose_computation
+from normres.errors import InputError
+from normres.images import open_images
 from normres.preparation import ImageSource, write_images
+from plain_loop import PlainLoop
 from preparing import random_images
 
 
@@ -130,6 +137,29 @@ def test_the_bound_is_that_of_the_layers_on_the_given_images(monkeypatch, tmp_pa
     height, width, channels = shape
     assert first[1] == (speed_tables.BATCH, channels, height, width)
     assert "out_features=3" in last[0]
+
+
+@pytest.mark.parametrize("script", [training_speed, concurrent_runs])
+def test_fewer_images_than_a_step_takes_are_refused_at_once(script, tmp_path):
+    write_data(tmp_path, (10, 10, 3), speed_tables.BATCH - 1)
+    with pytest.raises(InputError, match=f"{tmp_path}: 127 training images; 128 or more make"):
+        script.main(["--device", "cpu", "--data", str(tmp_path)])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_plain_loop_sees_what_ours_sees_grey_or_not(tmp_path, channels):
+    images = open_images(write_data(tmp_path, (10, 10, channels), 9))
+    specification = small_run("convnet", batch_size=4, normalize="half")
+    loop = PlainLoop(specification, images, "cpu")
+    everything = ImageSet(images, range(15), "half", choose_computation(specification, "cpu"))
+    expected, labels = everything.batch(torch.arange(15))
+    seen, named = zip(*map(loop.loader.dataset.__getitem__, range(15)), strict=True)
+    torch.testing.assert_close(torch.stack(seen), expected)
+    assert list(named) == labels.tolist()
+    assert np.isfinite(loop.train(3))
+    with torch.no_grad():
+        predicted = loop.network.eval()(expected[9:]).argmax(1)
+    assert loop.accuracy() == (predicted == labels[9:]).double().mean()
 
 
 def test_a_process_that_ends_early_is_named_and_can_be_ended(tmp_path):
