@@ -1,9 +1,10 @@
 """Training as it is usually written: what this project's speed is compared with.
 
-A DataLoader over torchvision's transforms, float32, Adam, one `.item()` a step, as in PyTorch's own
-CIFAR-10 tutorial. On CUDA float32 is what PyTorch makes of it by default, convolutions in TF32,
-unless the process has chosen otherwise. Only the network's definition and its initial weights are
-this project's.
+A DataLoader over torchvision's transforms, float32, one `.item()` a step, as in PyTorch's own
+CIFAR-10 tutorial; but where that has SGD with momentum this has Adam, as the exercise does, with
+PyTorch's defaults: on a CPU a loop over the parameters, not its fused form. On CUDA float32 is what
+PyTorch makes of it by default, convolutions in TF32, unless the process has chosen otherwise. Only
+the network's definition and its initial weights are this project's.
 """
 
 import torch
