@@ -174,6 +174,16 @@ def test_maps_of_one_pixel_are_refused_where_the_norm_cannot_use_them():
     assert build("convnet", "group", side=10).train()(images(side=10)).shape == (2, 10)
 
 
+def test_groups_of_one_value_are_refused():
+    """One channel a group on maps of one pixel: a variance of 0, and a single image an error."""
+    lines = r"group needs groups of 2 values .* maps of 1 x 1 in resnet, 32 channels in 32 groups:"
+    with pytest.raises(InputError, match=lines):
+        build("resnet", "group", side=1)
+    for side, groups in ((1, 16), (2, 32)):  # two channels a group, or four pixels
+        network = build("resnet", "group", side=side, groups=groups).train()
+        assert network(images(1, side=side)).shape == (1, 10)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_images_of_one_batch_do_not_see_each_other_in_evaluation(model):
     network = build(model, "batch")

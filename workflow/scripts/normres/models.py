@@ -65,16 +65,28 @@ def norm_shapes(specification: Mapping[str, Any], channels: int, side: int) -> C
 
 
 def _check_maps(specification: Mapping[str, Any], in_channels: int, side: int) -> None:
-    """Raise InputError where the norm cannot use maps as small as the network's last ones."""
-    model, norm = specification["model"], specification["norm"]
+    """Raise InputError where the norm would compute a mean and variance of too few values.
+
+    They are of the pixels of one channel, or of all channels of a group where there are `groups`.
+    """
+    model, norm, groups = specification["model"], specification["norm"], specification.get("groups")
     least = catalog.constant("norms", norm, "LEAST_PIXELS", 1)
-    if least == 1:
-        return
-    smallest = min(map_side for _, map_side in norm_shapes(specification, in_channels, side))
-    if smallest**2 < least:
+
+    def together(channels: int) -> int:
+        return channels // groups if groups else 1
+
+    if min(map(together, catalog.constant("networks", model, "CHANNELS"))) >= least:
+        return  # on any map; to see its maps a network has to be built, which takes its time
+    shapes = norm_shapes(specification, in_channels, side)
+    channels, smallest = min(shapes, key=lambda shape: together(shape[0]) * shape[1] ** 2)
+    if together(channels) * smallest**2 < least:
+        wanted, of, advice = f"maps of {least} pixels", "", ""
+        if groups:
+            wanted, of = f"groups of {least} values", f", {channels} channels in {groups} groups"
+            advice = " or fewer `groups`"
         raise InputError(
-            f"norm: {norm} needs maps of {least} pixels or more, but images of {side} x {side} "
-            f"become maps of {smallest} x {smallest} in {model}: set a larger `image_size`"
+            f"norm: {norm} needs {wanted} or more, but images of {side} x {side} become maps of "
+            f"{smallest} x {smallest} in {model}{of}: set a larger `image_size`{advice}"
         )
 
 
