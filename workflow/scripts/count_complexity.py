@@ -29,6 +29,7 @@ import pandas as pd
 from normres import catalog
 from normres.bias import measure_bias_redundancy
 from normres.complexity import PEAK_TRAINING_METHOD, Complexity, count, peak_training_bytes
+from normres.constraints import check_last_batch
 from normres.errors import InputError, run_command
 from normres.files import read_json
 from normres.models import build_network
@@ -86,7 +87,12 @@ def count_network(
 def costs(
     specification: Mapping[str, Any], counted: Complexity, input_shape: InputShape, classes: int
 ) -> dict[str, Any]:
-    """The cells of complexity.csv that follow those of the configuration."""
+    """The cells of complexity.csv that follow those of the configuration.
+
+    Raises InputError where the norm cannot train in batches of that size.
+    """
+    batch_size = specification["batch_size"]
+    check_last_batch(batch_size, specification)  # as if all images were one batch
     counts = asdict(counted)
     del counts["layers"]
     unsupported = counts.pop("unsupported")
@@ -95,7 +101,7 @@ def costs(
         "classes": classes,
         **counts,
         "peak_training_bytes": peak_training_bytes(specification, input_shape, classes),
-        "peak_training_batch": specification["batch_size"],
+        "peak_training_batch": batch_size,
         "peak_training_method": PEAK_TRAINING_METHOD,
         "unsupported": unsupported,
     }
