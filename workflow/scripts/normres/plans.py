@@ -8,7 +8,7 @@ from typing import Any
 from normres import catalog, fingerprint
 from normres.constraints import check_norm
 from normres.errors import InputError
-from normres.options import option_schemas, resolve, schema
+from normres.options import OPTIMIZER_OPTIONS, option_schemas, resolve, schema
 from normres.validation import check, check_name, coerce
 
 
@@ -69,8 +69,12 @@ def make_plan(given: Mapping[str, Any]) -> dict[str, Any]:
     check(epochs, study["epochs"], "--epochs")
     check(seed, study["seeds"]["items"], "--seed")
     specification = resolve(model, norm, seed, epochs, options)
-    check_norm(specification)
-    unread = sorted(set(options) - set(specification))
-    if unread:
-        raise InputError(f"--{unread[0]}: does not apply to {model} with {norm}")
+    try:
+        check_norm(specification)
+    except InputError as error:  # begins with the option's name
+        raise InputError(f"--{error}") from None
+    if unread := sorted(set(options) - set(specification)):
+        of_optimizer = unread[0] in OPTIMIZER_OPTIONS
+        reader = specification["optimizer"] if of_optimizer else f"{model} with {norm}"
+        raise InputError(f"--{unread[0]}: does not apply to {reader}")
     return {"specification": specification, "fingerprint": fingerprint.of_run(model, norm)}
