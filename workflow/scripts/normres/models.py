@@ -98,7 +98,9 @@ def initialize(network: nn.Module, seed: int, scheme: str) -> None:
     convolutions and linear layers from N(0, 2 / fan_in) with zero biases (He et al. 2015, eq. 10).
     A layer's values do not depend on the layers before it, so variants that share a layer start
     from the same weights there; a layer's weight is drawn before its bias, so it does not depend
-    on whether there is one. The CPU's global generator is left as it was.
+    on whether there is one. So different networks of one seed, which also see the images in one
+    order, share the weights of layers with the same name and shape: ConvNet's and ResNet's
+    classifier are the same. The CPU's global generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         for name, module in network.named_modules():
