@@ -7,7 +7,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from normres.claim_values import Value, add, contrast, divide, logarithm, paired, scale
+from normres.claim_values import (
+    UnknownError,
+    Value,
+    add,
+    contrast,
+    divide,
+    logarithm,
+    multiply,
+    paired,
+    scale,
+)
 from normres.inference import difference, mean_interval
 
 RNG = np.random.default_rng(1)
@@ -81,3 +91,87 @@ def test_times_and_runs_share_the_error():
     for _, numbers in repeats.values():
         low += stats.quantile_test(numbers, p=0.5).confidence_interval(each).low
     assert value.interval(0.95).low == pytest.approx(low)
+
+
+TIMES = np.array([1.0, 2.0, 4.0])
+RUNS, RATIO = (
+    Value(seeds={"a": A + 9}),
+    divide(Value(seeds={"a": A + 9}), Value(seeds={"b": B + 9})),
+)
+TIMED = Value(repeats={"t": (1.0, TIMES)})
+GEOMETRIC = float(np.log(A + 9).mean())
+
+
+@pytest.mark.parametrize(
+    ("value", "estimate", "log"),
+    [
+        (add(RUNS, Value(2.0)), A.mean() + 11, False),
+        (add(Value(2.0), RUNS, -1.0), -A.mean() - 7, False),
+        (multiply(Value(2.0), RUNS), 2 * (A.mean() + 9), False),
+        (multiply(RUNS, Value(-2.0)), -2 * (A.mean() + 9), False),
+        (divide(RUNS, Value(2.0)), (A.mean() + 9) / 2, False),
+        (divide(Value(2.0), RUNS), math.log(2) - GEOMETRIC, True),
+        (multiply(RUNS, RUNS), 2 * GEOMETRIC, True),
+        (divide(Value(6.0), Value(2.0)), 3.0, False),
+        (multiply(RATIO, Value(3.0)), GEOMETRIC - np.log(B + 9).mean() + math.log(3), True),
+        (logarithm(RUNS, 10), GEOMETRIC / math.log(10), False),
+        (logarithm(Value(100.0), 10), 2.0, False),
+        (add(TIMED, TIMED), 4.0, False),
+        (add(TIMED, scale(TIMED, 3.0), -1.0), -4.0, False),
+        (divide(TIMED, RUNS), math.log(2) - GEOMETRIC, True),
+        (logarithm(add(TIMED, Value(1.0))), math.log(3), False),
+        (paired(RUNS), A.mean() + 9, False),
+    ],
+)
+def test_arithmetic_is_that_of_means_medians_and_logarithms(value, estimate, log):
+    assert value.estimate() == pytest.approx(estimate) and value.log is log
+
+
+def test_times_that_cancel_leave_a_number():
+    assert add(TIMED, TIMED, -1.0).exact and not TIMED.exact and Value(1.0).exact
+
+
+@pytest.mark.parametrize(
+    ("compute", "words"),
+    [
+        (lambda: divide(RUNS, Value(0.0)), "division by 0"),
+        (lambda: add(RATIO, RUNS), "cannot be added to; take logs"),
+        (lambda: add(RUNS, RATIO), "cannot be added to; take logs"),
+        (lambda: scale(RATIO, -1.0), "a number that is not above 0"),
+        (lambda: scale(RATIO, 0.0), "a number that is not above 0"),
+        (lambda: divide(add(RUNS, TIMED), RUNS), "one configuration on each side"),
+        (lambda: logarithm(Value(seeds={"a": A})), "of a number that is not above 0"),
+        (lambda: logarithm(Value(0.0)), "of a number that is not above 0"),
+        (
+            lambda: paired(Value(seeds={"a": A, "b": B.rename(lambda seed: seed + 10)})),
+            "no seed has a complete run on each side",
+        ),
+    ],
+)
+def test_what_has_no_value_is_said(compute, words):
+    with pytest.raises(UnknownError, match=words):
+        compute()
+
+
+@pytest.mark.parametrize(
+    ("n", "confidence", "reason"),
+    [
+        (5, 0.9, "5 repeats give no interval"),
+        (6, 0.95, ""),
+        (6, 0.99, "6 repeats give no interval of 99.0%"),
+    ],
+)
+def test_few_repeats_have_no_interval(n, confidence, reason):
+    found = Value(repeats={"t": (-1.0, np.arange(n, dtype=float))}).interval(confidence)
+    assert found.reason == reason
+    assert (found.low, found.high) == pytest.approx(
+        (math.nan, math.nan) if reason else (1.0 - n, 0.0), nan_ok=True
+    )
+
+
+def test_groups_without_a_spread_have_no_interval():
+    groups = [A.to_numpy(), B.to_numpy()[:1], np.full(5, 2.0)]
+    assert contrast(groups, 0.95).reason == "a single run has no spread"
+    equal = contrast([np.full(5, float(i)) for i in range(3)], 0.95)
+    assert equal.reason == "all runs are equal, so their spread is not known"
+    assert math.isnan(equal.low)
