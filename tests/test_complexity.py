@@ -374,7 +374,7 @@ def test_command_refuses_other_inputs(text):
 def test_command_refuses_batches_of_one_image_where_training_does(capsys):
     """On maps of one pixel batch norm would raise an error of its own, elsewhere nothing would."""
     of_one = ["--model", "resnet", "--batch-size", "1", "--input", "3x4x4", "--norm"]
-    with pytest.raises(InputError, match="batch of one image, which the norm 'batch' cannot use"):
+    with pytest.raises(InputError, match="batches of one image, which the norm 'batch' cannot use"):
         count_complexity.main([*of_one, "batch"])
     count_complexity.main([*of_one, "group"])
     assert "peak_training_batch   1\n" in capsys.readouterr().out

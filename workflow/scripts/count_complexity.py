@@ -29,7 +29,7 @@ import pandas as pd
 from normres import catalog
 from normres.bias import measure_bias_redundancy
 from normres.complexity import PEAK_TRAINING_METHOD, Complexity, count, peak_training_bytes
-from normres.constraints import check_last_batch
+from normres.constraints import check_norm
 from normres.errors import InputError, run_command
 from normres.files import read_json
 from normres.models import build_network
@@ -87,12 +87,7 @@ def count_network(
 def costs(
     specification: Mapping[str, Any], counted: Complexity, input_shape: InputShape, classes: int
 ) -> dict[str, Any]:
-    """The cells of complexity.csv that follow those of the configuration.
-
-    Raises InputError where the norm cannot train in batches of that size.
-    """
-    batch_size = specification["batch_size"]
-    check_last_batch(batch_size, specification)  # as if all images were one batch
+    """The cells of complexity.csv that follow those of the configuration."""
     counts = asdict(counted)
     del counts["layers"]
     unsupported = counts.pop("unsupported")
@@ -101,7 +96,7 @@ def costs(
         "classes": classes,
         **counts,
         "peak_training_bytes": peak_training_bytes(specification, input_shape, classes),
-        "peak_training_batch": batch_size,
+        "peak_training_batch": specification["batch_size"],
         "peak_training_method": PEAK_TRAINING_METHOD,
         "unsupported": unsupported,
     }
@@ -152,6 +147,7 @@ def _square(input_shape: InputShape, source: str) -> InputShape:
 def describe(model: str, norm: str, input_shape: InputShape, classes: int, batch_size: int) -> str:
     """A network's layers and costs as text, with default options."""
     specification = resolve(model, norm, seed=0, epochs=1, given={"batch_size": batch_size})
+    check_norm(specification)
     counted = count_network(specification, input_shape, classes)
     cells = costs(specification, counted, input_shape, classes)
     layers = pd.DataFrame([asdict(layer) for layer in counted.layers])
