@@ -95,10 +95,11 @@ class ProjectCopy:
             else:
                 shutil.copy2(PROJECT / part, folder / part)
         rule = folder / "workflow" / "rules" / "train.smk"
-        head, found, _ = rule.read_text().partition("    shell:\n")
+        others, train, body = rule.read_text().partition("rule train:\n")
+        head, found, _ = body.partition("    shell:\n")
         if not found:
-            raise InputError(f"{rule}: has no `shell:` to replace")
-        rule.write_text(f"{head}{found}        {COPY!r}\n")
+            raise InputError(f"{rule}: has no rule `train` with a `shell:` to replace")
+        rule.write_text(f"{others}{train}{head}{found}        {COPY!r}\n")
 
     def configure(self, name: str, study: dict) -> None:
         """Write a config.yaml with this study alone, its times measured once."""
