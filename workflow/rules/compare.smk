@@ -4,7 +4,7 @@
 # The name of this file tells one definition of a study from another. So a study that was changed is
 # noticed even where Snakemake's own records (.snakemake) are lost, and stale runs are not believed.
 # This and other lists take milliseconds and come before runs (priority 2): what a call trains has to be
-# known to clean_store however early the call ends, and a timing must not wait behind runs for its list.
+# known to clean_store however early the call ends, and on few cores no timing waits behind runs for its list.
 rule mark_definition:
     output:
         touch("results/{study}/.definition-{digest}"),
