@@ -27,11 +27,11 @@ from normres.analysis import (
 )
 from normres.errors import run_command
 from normres.inference import FRACTION, difference
+from normres.wording import LOST
 
 VARIED = ("batch_size", "learning_rate_scaling", "statistics_images")
 REFERENCE = 32  # images; what the claim about batch sizes starts from
 ACCURACY = "test_accuracy"
-LOST = ("diverged", "failed")
 UNSCALED_AT = 128  # images: there, both learning rates are the same
 
 

@@ -33,8 +33,9 @@ from normres.expressions import (
 )
 from normres.options import option_schemas
 from normres.tables import axis_text
+from normres.wording import LOST
 
-NONE_LOST = {"diverged": 0, "failed": 0}
+NONE_LOST = dict.fromkeys(LOST, 0)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def lost_runs(node: Node, tables: Tables) -> dict[str, int]:
                 # A run that failed before its first epoch has no row.
                 found[group, run["seed"]] = status.get(run["seed"], "failed")
     counts = Counter(found.values())
-    return {status: counts[status] for status in NONE_LOST}
+    return {status: counts[status] for status in LOST}
 
 
 def _group(part: Measured, tables: Tables, star: str = "") -> str:

@@ -24,6 +24,7 @@ from normres.errors import InputError
 from normres.failures import count_failures, retry_files
 from normres.files import canonical, digest
 from normres.grid import RUN_FILES, Run, Study
+from normres.housekeeping import DEFINITION
 from normres.leases import visible_gpus
 from normres.memory import RUN_MB, share_memory
 from normres.options import option_schemas
@@ -219,7 +220,7 @@ class Pipeline:
 
     def definition_file(self, study: str) -> str:
         """An empty file whose name changes with the study's definition."""
-        return f"{RESULTS}/{study}/.definition-{digest(self.definition(study).encode())}"
+        return f"{RESULTS}/{study}/{DEFINITION}{digest(self.definition(study).encode())}"
 
     def definition_of(self, wildcards) -> str:
         """`definition_file` of a job's study."""

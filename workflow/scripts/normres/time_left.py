@@ -105,7 +105,8 @@ class TimeLeft:
         self.stored = {
             key: self.estimates.stored_epochs(key[0], pipeline.runs[key]) for key in self.to_train
         }
-        self._link_shared()
+        if len(pipeline.studies) > 1:
+            self._link_shared()
         # Runs of a configuration take equally long, but for what the store has of them: there may
         # be thousands of them.
         self.alike = {
@@ -121,14 +122,14 @@ class TimeLeft:
     def _link_shared(self) -> None:
         """Count a run that several studies have once: the others take it from the store."""
         seen = set()
-        several = len(self.pipeline.studies) > 1
-        for key, run in self.pipeline.runs.items() if several else ():
-            if key in self.to_train:
-                data = self.pipeline.studies[key[0]].dataset["id"]
-                same = run_key(run.specification, run.fingerprint, data)
-                if same in seen:
-                    self.stored[key] = OUTPUTS
-                seen.add(same)
+        for key, run in self.pipeline.runs.items():
+            if key not in self.to_train:
+                continue
+            data = self.pipeline.studies[key[0]].dataset["id"]
+            same = run_key(run.specification, run.fingerprint, data)
+            if same in seen:
+                self.stored[key] = OUTPUTS
+            seen.add(same)
 
     def _timing(self, rule: str, name: str) -> float:
         study, repeats = self.pipeline.studies[name], self.pipeline.config.timing_repeats

@@ -6,6 +6,7 @@ from typing import Any
 
 EQUAL = "all equal"  # stands where an interval over seeds would
 MINUS = "\N{MINUS SIGN}"
+LOST = ("diverged", "failed")  # how runs end that are in no mean
 
 
 def duration(seconds: float) -> str:
@@ -53,5 +54,5 @@ def number_words(number: float, form: str) -> str:
 
 def lost_runs(row: Mapping[str, Any]) -> str:
     """How many runs of a configuration, a row of summary.csv, are in no mean, and why."""
-    counts = [f"{row[status]} {status}" for status in ("diverged", "failed") if row[status]]
+    counts = [f"{row[status]} {status}" for status in LOST if row[status]]
     return ", ".join(counts)
