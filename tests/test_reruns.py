@@ -1,4 +1,4 @@
-"""What reruns: the paragraph of that name in the README, each line held by a count of jobs."""
+"""What is done again: that table of docs/running.md, each line held by a count of jobs."""
 
 import csv
 import os
