@@ -37,8 +37,8 @@ from training_speed import TOGETHER, OurLoop, batched  # isort: skip
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import run_command
+from normres.gpus import mps_is_running
 from normres.images import open_images
-from normres.leases import mps_is_running
 
 COLUMNS = (
     "model", "norm", "precision", "batch_size", "runs", "threads", "streams", "mps", "repeats",

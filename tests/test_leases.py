@@ -12,7 +12,7 @@ import pytest
 
 from conftest import PROJECT
 from normres import leases
-from normres.leases import gpu_trouble, lease_folder, lease_gpu, visible_gpus
+from normres.leases import lease_folder, lease_gpu
 from normres.pipeline import ALL_CORES
 from pipelines import machine, pipeline
 
@@ -290,24 +290,6 @@ def test_one_gpu_of_an_allocation_is_not_leased(holder, tmp_path):
 def test_several_gpus_of_an_allocation_are_shared_out_within_it(holder):
     assert [said(holder("0,1", SLURM_JOB_ID="7")) for _ in range(2)] == ["0", "1"]
     assert said(holder("0,1", SLURM_JOB_ID="8")) == "0"
-
-
-def test_visible_gpus(monkeypatch, tmp_path):
-    for value, gpus in (("0, 2", ["0", "2"]), ("", []), ("-1", []), ("NoDevFiles", [])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-        assert visible_gpus() == gpus
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert visible_gpus() == []
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
-    tool.chmod(0o755)
-    assert visible_gpus() == ["0", "1"]
-    assert gpu_trouble() is None
-    tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\necho 'more'\nexit 9\n")
-    assert visible_gpus() == [] and gpu_trouble() == "NVIDIA-SMI has failed"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpu_trouble() is None  # none is wanted
 
 
 def test_without_a_gpu_nothing_happens(monkeypatch):

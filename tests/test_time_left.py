@@ -92,13 +92,13 @@ def test_a_run_that_two_studies_have_is_trained_once(tmp_path, monkeypatch):
 
 def test_the_plan_says_why_no_gpu_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("normres.progress.gpu_trouble", lambda: "driver mismatch")
+    monkeypatch.setattr("normres.progress.gpu_trouble", lambda: "the driver is too old")
     display = Display(workflow(cores=2), pipeline(1, **RESNET))
     display.to_train = set(display.pipeline.runs)
     display.estimate()
-    assert "nvidia-smi" not in display.describe_plan()  # --resources gpu=0: nobody looked
+    assert "driver" not in display.describe_plan()  # --resources gpu=0: nobody looked
     display.pipeline.gpus_looked_for = True
-    expected = "on 2 cores, since nvidia-smi lists no GPU: driver mismatch ("
+    expected = "on 2 cores, since the driver is too old ("
     assert expected in display.describe_plan()
 
 

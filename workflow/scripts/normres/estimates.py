@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from normres.dataset_facts import SHAPES, SIZES
 from normres.energy import find_meter
+from normres.gpus import mps_is_running
 from normres.grid import Run, Study
-from normres.leases import mps_is_running
 from normres.options import UNTIMED_OPTIONS
 from normres.pipeline import RESULTS, Pipeline
 from normres.store import STATE, run_key

@@ -8,8 +8,6 @@ whole: another call may train, or a run may go on whose Snakemake was killed. Lo
 """
 
 import os
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,51 +18,11 @@ from typing import IO, Any
 
 from filelock import FileLock
 
+from normres.gpus import visible_gpus
 from normres.locks import try_flock, try_lock
 from normres.promises import may_use_gpu
 
 WAIT_SECONDS = 0.2  # between two looks whether a slot is free
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES would name them.
-
-    Those that the variable names, where it is set; else all that nvidia-smi lists.
-    """
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        names = [name.strip() for name in named.split(",")]
-        return [name for name in names if name not in ("", "-1", "NoDevFiles")]
-    listed = list_gpus()
-    return listed.stdout.split() if listed and listed.returncode == 0 else []
-
-
-def list_gpus() -> subprocess.CompletedProcess | None:
-    """What nvidia-smi says of this machine's GPUs; None where there is no such command."""
-    if not shutil.which("nvidia-smi"):
-        return None
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def gpu_trouble() -> str | None:
-    """Why nvidia-smi lists no GPU, in its own words, where it is there and fails."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return None
-    listed = list_gpus()
-    if listed is None or listed.returncode == 0:
-        return None
-    said = (listed.stdout + listed.stderr).split("\n")[0].strip()
-    return said or f"exit code {listed.returncode}"
-
-
-def mps_is_running() -> bool:
-    """Whether NVIDIA's Multi-Process Service runs here, by its control pipe.
-
-    With it, processes compute on a GPU at once; without it they take turns.
-    """
-    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")
-    return Path(folder, "control").exists()
 
 
 # Leases of this process. They are not given back: CUDA keeps its memory until the process ends.
@@ -84,6 +42,8 @@ def lease_gpu(
     gpus = visible_gpus()
     if not gpus or ("SLURM_JOB_ID" in os.environ and len(gpus) == 1):
         return
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:  # CUDA's own order begins with the fastest
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     take = _take_gpu if exclusive else _take_slot
     gpu, locks = take(made_folder(), gpus, runs_per_gpu, while_waiting)
     held.extend(locks)

@@ -23,9 +23,9 @@ from normres.counted import list_networks
 from normres.errors import InputError
 from normres.failures import count_failures, retry_files
 from normres.files import canonical, digest
+from normres.gpus import visible_gpus
 from normres.grid import RUN_FILES, Run, Study
 from normres.housekeeping import DEFINITION
-from normres.leases import visible_gpus
 from normres.memory import RUN_MB, share_memory
 from normres.options import option_schemas
 from normres.timed import TIMINGS, list_timed

@@ -30,7 +30,7 @@ from normres import endings
 from normres.config import unasked_studies
 from normres.estimates import progress_file
 from normres.failures import said_at_last
-from normres.leases import gpu_trouble, mps_is_running
+from normres.gpus import gpu_trouble, mps_is_running
 from normres.pipeline import Pipeline
 from normres.time_left import Key, State, TimeLeft
 from normres.timed import TIMINGS
@@ -306,7 +306,7 @@ class Display(logging.Handler):
             if self.time_left.memory_binds:
                 where += f", {_count(places.fitting, 'run')} at a time"
             if self.pipeline.gpus_looked_for and (trouble := gpu_trouble()):
-                where += f", since nvidia-smi lists no GPU: {trouble}"
+                where += f", since {trouble}"
         if self.time_left.memory_binds:
             where += ", since memory is free for no more"
         return (
