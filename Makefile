@@ -1,7 +1,7 @@
 # make run               the study `quickstart`: minutes, offline, ends with results/quickstart/report.html
 # make run STUDY=name    another study of config.yaml
 # make reset STUDY=quickstart RUN=resnet/batch/seed0
-#                        train a run anew at the next call; RUN may be a pattern: 'resnet/*'
+#                        train a run again at the next call; RUN may be a pattern: 'resnet/*'
 # make crate STUDY=name   a study as an RO-Crate, results/<study>/crate.zip (docs/provenance.md)
 # make clean-store       free the disk space of states of finished runs, and of leftovers
 # make test              the tests

@@ -6,12 +6,13 @@
         --out results/S/claims.csv
     python workflow/scripts/check_claims.py --list
 
-Writes claims.csv, a row a claim: id, section, statement; verdict (supported, refuted, undecided, or
-not measured) and evidence; transfer_verdict, transfer_evidence and transfer_from, where the study
-is not of the design that the claim asks for: the same test on other data or under other options,
-which never counts; contradicts (ids); figure; run (the command that measures it); test; note; own
-(a user's claim). The claims are those of workflow/claims.yaml unless --claims names a list as the
-pipeline writes it. docs/claims.md says how they are tested. The second form prints the claims.
+Writes claims.csv, one row per claim: id, section, statement; verdict (supported, refuted,
+undecided, or not measured) and evidence; transfer_verdict, transfer_evidence and transfer_from,
+where the study is not of the design that the claim asks for: the same test on other data or under
+other options, which never counts; contradicts (ids); figure; run (the command that measures it);
+test; note; own (a user's claim). The claims are those of workflow/claims.yaml unless --claims names
+a list as the pipeline writes it. docs/claims.md says how they are tested. With --list it prints the
+claims.
 """
 
 import argparse

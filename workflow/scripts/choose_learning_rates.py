@@ -4,13 +4,13 @@
         --runs results/learning-rate/runs.csv --curves results/learning-rate/curves.csv \\
         --data results/data/cifar10 --out results/learning-rate/learning_rates.csv
 
-A row a configuration. `chosen`: the rate with the highest mean accuracy on the held-out images
-after the last epoch, for this model, norm and the other axes, among those at which no more runs
-diverged than at others, over the seeds of which no run failed at these; `seeds_best`: for how many
-seeds it is the best one. `common`: the best rate where all norms have to share one. `gain`: test
-accuracy of the chosen rate minus that of this row, paired over seeds, which share initial weights
-and order. It is too high: the runs that chose the rate are those that are measured, and what was
-luck in choosing is luck in measuring, too.
+One row per configuration. `chosen`: the rate with the highest mean accuracy on the held-out images
+after the last epoch, for this model, norm and the other axes, among the rates at which no more runs
+diverged than at others, over those seeds of which no run failed at any of these rates.
+`seeds_best`: for how many seeds it is the best one. `common`: the best rate where all norms have to
+share one. `gain`: test accuracy of the chosen rate minus that of this row, paired over seeds, which
+share initial weights and order. It is too high: the runs that chose the rate are those that are
+measured, and what was luck in choosing is luck in measuring, too.
 """
 
 from typing import Any

@@ -6,10 +6,11 @@
     python workflow/scripts/clean_store.py --unused           # and runs that no study has
     make clean-store                                          # or: snakemake --cores 1 clean_store
 
-A finished run's state serves only to go on to more epochs: without it, more epochs train the run
-from its start. States of unfinished runs stay, as the next call goes on from them. Also removed:
-states that could not be read (state.unreadable), and half-written files of killed processes.
-Sizes are those on disk; weights that a study's run is linked to are not counted as the store's.
+A finished run's state (checkpoint) serves only to go on to more epochs: without it, more epochs
+train the run from its start. States of unfinished runs stay, as the next call goes on from them.
+Also removed: states that could not be read (state.unreadable), and half-written files of killed
+processes. Sizes are those on disk; weights that a study's run is linked to are not counted as the
+store's.
 
 --unused removes folders of the store that no study below results/ asks for or was made from, with
 states and outputs: those of studies that were deleted, and of options and code that were changed
@@ -123,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         type=float,
         default=0,
         metavar="GB",
-        help="keep so much of the states of finished runs, the newest [0]",
+        help="keep up to GB of checkpoints of finished runs, the newest first [0]",
     )
     parser.add_argument("--unused", action="store_true", help="remove runs that no study has")
     parser.add_argument("--dry-run", action="store_true", help="say what would be removed")

@@ -4,8 +4,8 @@
         --runs results/skip/runs.csv --curves results/skip/curves.csv \\
         --data results/data/cifar10 --out results/skip/gradients.csv
 
-A row a configuration, epoch and convolution, the first one being 1 (docs/studies.md says what the
-norms rest on). Means over seeds are of log10; `zeros` of the norms were 0, which counts as the
+One row per configuration, epoch and convolution, the first one being 1 (docs/studies.md says what
+the norms rest on). Means over seeds are of log10; `zeros` of the norms were 0, which counts as the
 smallest positive float32.
 """
 

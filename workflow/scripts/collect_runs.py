@@ -4,8 +4,9 @@
         --dataset results/data/digits/dataset.json \\
         --out-curves results/quickstart/curves.csv --out-runs results/quickstart/runs.csv
 
-Reads runs/<run>/run.json and history.csv beside study.json. curves.csv has a row a run and epoch,
-runs.csv a row a run. A run that failed or has left nothing is a row of runs.csv with its reason.
+Reads runs/<run>/run.json and history.csv beside study.json. curves.csv has one row per run and
+epoch, runs.csv one row per run. A run that failed or has left nothing is a row of runs.csv with its
+reason.
 """
 
 import argparse

@@ -5,10 +5,10 @@
         --dataset results/data/D/dataset.json --out results/S/comparisons.csv \\
         --markdown results/S/comparisons.md
 
-comparisons.csv has a row a pair of configurations, `of` minus `against`, after the last epoch;
+comparisons.csv has one row per pair of configurations, `of` minus `against`, after the last epoch;
 accuracies in points (percent), losses in nats. comparisons.md is the same for people. The declared
 ones come from `comparisons` in config.yaml. Where both sides have five runs or more, the
-predictions in runs/*/test_logits.npy tell what seeds and what test images contribute to the spread.
+predictions in runs/*/test_logits.npy show how much seeds and test images contribute to the spread.
 docs/statistics.md says what each number is.
 """
 

@@ -4,11 +4,12 @@
         --runs results/skip/runs.csv --curves results/skip/curves.csv \\
         --data results/data/cifar10 --out results/skip/depths.csv
 
-A row a line over depth: for each seed the slope of a least-squares line, per block a stage; then
-the mean over seeds. Where a study has two models or more, a row with `minus` is the difference of
-two models' slopes, paired over seeds, which share what weights the models share. Gradients are
-log10 norms before training (`start`) and after the last epoch (`end`). A norm of 0 has vanished in
-float32 and counts as its smallest positive number, so such a slope is at least as steep as it says.
+One row per line over depth: for each seed the slope of a least-squares line, for one more block per
+stage; then the mean over seeds. Where a study has two models or more, a row with `minus` is the
+difference of two models' slopes, paired over seeds, which share what weights the models share.
+Gradients are log10 norms before training (`start`) and after the last epoch (`end`). A norm of 0
+has vanished in float32 and counts as its smallest positive number, so such a slope is at least as
+steep as it says.
 """
 
 import itertools

@@ -6,14 +6,14 @@
     python workflow/scripts/count_complexity.py --model resnet --norm batch --input 3x32x32 \\
         --classes 10
 
-1 MAC = 1 multiply-add of a convolution or linear layer. The first form writes a row a network to
-complexity.csv, and a row a layer to layers.csv; the second prints one network's layers.
+1 MAC = 1 multiply-add of a convolution or linear layer. The first form writes one row per network
+to complexity.csv, and one row per layer to layers.csv; with --model it prints one network's layers.
 
 Columns of complexity.csv: model, norm, the study's axes that change a network or its memory; input
 (channels x height x width); params; macs, norm_ops (evaluation mode), norm_ops_training and
 activations (elements), all for one image; weight_bytes (parameters and buffers); bias_gradient and
 bias_effect (of biases that a norm follows, both relative; see normres/bias.py);
-peak_training_bytes, at peak_training_batch images a step, found by peak_training_method;
+peak_training_bytes, at peak_training_batch images per step, found by peak_training_method;
 unsupported ("operator calls share": operators in none of these counts, with their number of calls
 and their share of all operations).
 """

@@ -1,15 +1,16 @@
-"""Evaluate what complete runs predict: accuracy a class, confusions, images most often wrong.
+"""Evaluate what complete runs predict: accuracy by class, confusions, images most often wrong.
 
     python workflow/scripts/evaluate_predictions.py --study results/quickstart/study.json \\
         --runs results/quickstart/runs.csv --dataset results/data/digits/dataset.json \\
         --out results/quickstart
 
 Reads the test_logits.npy of the runs beside study.json, and the labels beside dataset.json. Writes
-classes.csv (a row a configuration and class: accuracy on the test images of the class, mean over
-seeds with its interval), confusion.csv (a row a configuration, label and predicted class: the share
-of the label's images) and hardest_images.csv (the images that most runs of all configurations have
-wrong: exact counts). Shares are fractions. Complete runs that went on to more epochs than the study
-asks for have no logits of its last epoch: they are left out and counted in classes.csv.
+classes.csv (one row per configuration and class: accuracy on the test images of the class, mean
+over seeds with its interval), confusion.csv (one row per configuration, label and predicted class:
+the share of the label's images) and hardest_images.csv (the images that most runs of all
+configurations have wrong: exact counts). Shares are fractions. Complete runs that went on to more
+epochs than the study asks for have no logits of its last epoch: they are left out and counted in
+classes.csv.
 """
 
 import argparse

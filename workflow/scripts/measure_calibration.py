@@ -4,8 +4,8 @@
         --runs results/quickstart/runs.csv --curves results/quickstart/curves.csv \\
         --data results/data/digits --out results/quickstart/calibration.csv
 
-A row a configuration, from the test logits that its runs left: expected calibration error with 15
-bins, negative log-likelihood, and both after temperature scaling. A temperature is fitted on one
+One row per configuration, from the test logits that its runs left: expected calibration error with
+15 bins, negative log-likelihood, and both after temperature scaling. A temperature is fitted on one
 half of the test images and judged on the other. `left_out`: complete runs whose logits are those of
 another epoch than the study's last.
 """

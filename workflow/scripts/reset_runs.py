@@ -1,4 +1,4 @@
-"""Forget runs of a study, by name, so that the next call of Snakemake trains them anew.
+"""Delete runs of a study, by name, so that the next call of Snakemake trains them again.
 
     python workflow/scripts/reset_runs.py quickstart resnet/batch/seed0
     python workflow/scripts/reset_runs.py quickstart 'resnet/*/seed0' '*/seed2' --dry-run

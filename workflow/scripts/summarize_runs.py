@@ -6,8 +6,8 @@
         --out results/quickstart
 
 Writes bands.csv (mean over seeds and its pointwise interval, cut at 0 and 1 where the metric is an
-accuracy; a row a configuration, metric and epoch), summary.csv (a row a configuration) and, for
-people, summary.md and summary.tex. docs/statistics.md says what each number is.
+accuracy; one row per configuration, metric and epoch), summary.csv (one row per configuration) and,
+for people, summary.md and summary.tex. docs/statistics.md says what each number is.
 Runs that diverged or failed are counted, and are in no mean. Times are those of timing.csv, medians
 over its repeats: the runs themselves may have shared the machine.
 """

@@ -1,15 +1,15 @@
-"""Time training and predictions of several configurations, one at a time, in interleaved rounds.
+"""Time training and predictions of several configurations, one at a time, in interleaved repeats.
 
     python workflow/scripts/time_training.py --data results/data/digits --out /tmp/timing.csv \\
         --model convnet resnet --norm none batch --batch_size 20 --precision auto
 
-Writes timing.csv, a row a configuration and repeat: seconds of a training step (`step_seconds`), of
-the short last batch's (`last_step_seconds`) and of an epoch (its full batches and the last one),
-images a second, seconds of a prediction for 1 and for 128 images (evaluation mode), and the most
-memory that training needs. Joules of a step and of an epoch (`step_joules`, `epoch_joules`) are
-there where an NVIDIA GPU (NVML) or the processor (RAPL) counts them; `energy_source` says what was
-counted, or why not. A configuration without times has one row, which says why. The JSON file beside
-it holds device, precision, versions, batch sizes and calls of each.
+Writes timing.csv, one row per configuration and repeat: seconds of a training step
+(`step_seconds`), of the short last batch's (`last_step_seconds`) and of an epoch (its full batches
+and the last one), images per second, seconds of a prediction for 1 and for 128 images (evaluation
+mode), and the peak memory of training. Joules of a step and of an epoch (`step_joules`,
+`epoch_joules`) are there where an NVIDIA GPU (NVML) or the processor (RAPL) counts them;
+`energy_source` says what was counted, or why not. A configuration without times has one row, which
+says why. The JSON file beside it holds device, precision, versions, batch sizes and calls of each.
 
 Nothing else should compute on the machine meanwhile: Snakemake gives this command all its cores,
 and all of a GPU.
@@ -94,12 +94,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--details", type=Path, help="JSON to write: what the times rest on [--out with .json]"
     )
     parser.add_argument(
-        "--repeats", type=int, help="rounds that are counted [the list's; without one 10]"
+        "--repeats", type=int, help="repeats that are counted [the list's; without a list 10]"
     )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="as for train.py"
     )
-    parser.add_argument("--gpus", type=int, help="GPUs that a scheduler has promised")
+    parser.add_argument("--gpus", type=int, help="number of GPUs that a scheduler has assigned")
     parser.add_argument(
         "--runs-per-gpu", type=int, default=1, help="runs that may share a GPU: all must have left"
     )

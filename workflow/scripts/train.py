@@ -3,11 +3,11 @@
     python workflow/scripts/train.py --data results/data/digits --out /tmp/run \\
         --model resnet --norm batch --seed 0 --epochs 5 --learning_rate 3e-4
 
-Writes history.csv (a row an epoch), run.json (specification, result, environment), model.pt
+Writes history.csv (one row per epoch), run.json (specification, result, environment), model.pt
 (weights) and test_logits.npy (float16) to --out. With --store, a run that was trained before is
 linked from there, one that was longer gives its first epochs, and one that was interrupted or
-shorter goes on from its last state, to the same bytes as if it had never stopped. Options that are
-not given have their defaults; names, values and defaults are those of config.yaml.
+shorter goes on from its last state (checkpoint), to the same bytes as if it had never stopped.
+Options that are not given have their defaults; names, values and defaults are those of config.yaml.
 
 On SIGTERM, SIGUSR1, SIGHUP or Ctrl-C the step is finished and the state saved in --store. Exit
 codes: 0 done, 2 bad input, 69 no GPU that works, 75 stopped by a signal, 130 by Ctrl-C, 1 anything
@@ -59,7 +59,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the run's four files")
     parser.add_argument("--model", help=f"one of {', '.join(catalog.names('networks'))}")
     parser.add_argument("--norm", help=f"one of {', '.join(catalog.names('norms'))}")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the initial weights, the order of images and dropout",
+    )
     parser.add_argument("--epochs", type=int, help="passes over the training images")
     parser.add_argument(
         "--device",
@@ -68,26 +73,36 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="auto: a GPU if there is one, but the CPU with --gpus 0",
     )
     parser.add_argument(
-        "--gpus", type=int, help="GPUs that a scheduler has promised; more than 0: stop without one"
+        "--gpus",
+        type=int,
+        help="number of GPUs that a scheduler has assigned; if above 0, stop where there is none",
     )
     parser.add_argument(
         "--runs-per-gpu", type=int, default=1, help="runs that may share a GPU of this machine"
     )
     parser.add_argument(
-        "--store", type=Path, help="where runs are kept; without it, one that is stopped is lost"
+        "--store",
+        type=Path,
+        help="folder of finished runs and checkpoints; without it a run that is stopped is lost",
     )
     parser.add_argument(
-        "--save-every", type=float, default=30, help="seconds between two savings of the state"
+        "--save-every", type=float, default=30, help="seconds between two savings of a checkpoint"
     )
     parser.add_argument(
-        "--state-budget-gb", type=float, default=3, help="disk space for states of finished runs"
+        "--state-budget-gb",
+        type=float,
+        default=3,
+        help="disk space for checkpoints of finished runs",
     )
     parser.add_argument(
-        "--progress", type=Path, help="small JSON file kept up to date while training"
+        "--progress",
+        type=Path,
+        help="small JSON file kept up to date while training (used by Snakemake)",
     )
     parser.add_argument(
         "--run",
-        help='instead of --model and options: {"specification": {}, "fingerprint": ""} as JSON',
+        help="instead of --model and options (used by Snakemake): "
+        '{"specification": {}, "fingerprint": ""} as JSON',
     )
     add_options(parser, "training options")
     add_begun(parser)
