@@ -38,6 +38,7 @@ TABLES = (
     *("summary.tex", "classes.csv", "confusion.csv", "hardest_images.csv", "claims.csv"),
     *("comparisons.csv", "comparisons.md"),
 )
+LISTS = ("networks", *TIMINGS, "claims", "comparisons")  # see Pipeline.listed
 COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
 ALL_CORES = 1_000_000  # threads of a job that wants the machine alone: Snakemake has fewer to give
 LONGEST_ARGUMENT = 100_000  # bytes; Linux allows 131,072 for a whole shell command
@@ -239,17 +240,13 @@ class Pipeline:
             listed = listed | {"failures": failed}
         return canonical(listed)
 
-    def timed_text(self, wildcards) -> str:
-        """`listed` of a job's study and timing."""
-        return self.listed(wildcards.timing, wildcards.study)
+    def list_text(self, wildcards) -> str:
+        """`listed` of a job's study and kind."""
+        return self.listed(wildcards.kind, wildcards.study)
 
     def list_file(self, kind: str, study: str) -> str:
         """A file whose name changes with `listed`, which it holds."""
         return f"{RESULTS}/{study}/.{kind}-{digest(self.listed(kind, study).encode())}.json"
-
-    def text_of(self, kind: str) -> Callable[[Any], str]:
-        """What gives `listed` of a job's study."""
-        return lambda wildcards: self.listed(kind, wildcards.study)
 
     def file_of(self, kind: str) -> Callable[[Any], str]:
         """What gives `list_file` of a job's study."""
