@@ -103,36 +103,7 @@ def mean_interval(
     NaN in `x` are left out. bounds: what the quantity cannot go below and above; the interval is
     cut there. One number, or equal ones, have no interval. (Student 1908, Biometrika 6.)
     """
-    return _t_interval(numbers(x), confidence, bounds)
-
-
-def prediction_interval(
-    x: Sequence[float],
-    confidence: float = CONFIDENCE,
-    bounds: Bounds = FREE,
-) -> Estimate:
-    """The mean of `x` with the interval for one new number: mean +- t(n - 1) sd sqrt(1 + 1/n).
-
-    It is what a single run from elsewhere is compared with; that run's own spread is in it. (Hahn &
-    Meeker 1991, Statistical Intervals, 4.7.) Like `mean_interval` otherwise.
-    """
-    return _t_interval(numbers(x), confidence, bounds, new_run=True)
-
-
-def t_half_width(n: Any, sd: Any, confidence: float = CONFIDENCE, new_run: bool = False) -> Any:
-    """Half the width of Student's t interval of a mean of `n` numbers; numbers or arrays alike.
-
-    new_run: for one more number instead of the mean. NaN for n < 2.
-    """
-    return stats.t.ppf((1 + confidence) / 2, n - 1) * sd * (new_run + 1 / n) ** 0.5
-
-
-def _t_interval(
-    x: np.ndarray,
-    confidence: float,
-    bounds: Bounds,
-    new_run: bool = False,
-) -> Estimate:
+    x = numbers(x)
     n = len(x)
     if n == 0:
         return Estimate(0, nan, nan, nan, nan, NO_RUNS)
@@ -144,8 +115,16 @@ def _t_interval(
     if is_constant(x):
         return Estimate(n, mean, 0.0, nan, nan, NO_SPREAD.format(n=n))
     sd = float(x.std(ddof=1))
-    half = float(t_half_width(n, sd, confidence, new_run))
+    half = float(t_half_width(n, sd, confidence))
     return Estimate(n, mean, sd, *_clip(mean - half, mean + half, bounds))
+
+
+def t_half_width(n: Any, sd: Any, confidence: float = CONFIDENCE, new_run: bool = False) -> Any:
+    """Half the width of Student's t interval of a mean of `n` numbers; numbers or arrays alike.
+
+    new_run: for one more number instead of the mean. NaN for n < 2.
+    """
+    return stats.t.ppf((1 + confidence) / 2, n - 1) * sd * (new_run + 1 / n) ** 0.5
 
 
 def difference(
