@@ -18,7 +18,6 @@ But for the runs of the third goal, nothing is trained: see project_copy.py. The
 the times rest on (processor, load, versions).
 """
 
-import argparse
 import csv
 import math
 import sys
@@ -31,6 +30,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 from normres import gallery
+from normres.command_line import make_parser
 from normres.errors import run_command
 from normres.files import replacing
 from normres.grid import expand
@@ -250,9 +250,7 @@ class Scaling:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--seeds", type=int, nargs="+", help="large studies instead, 100 runs a seed"
     )

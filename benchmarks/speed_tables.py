@@ -21,6 +21,7 @@ sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 import prepare_data
 from normres import catalog
+from normres.command_line import make_parser
 from normres.errors import InputError
 from normres.files import replacing
 from normres.images import open_images
@@ -38,10 +39,7 @@ def command_line(
 
     `doc` is a command's docstring, `norms` the default.
     """
-    summary, _, details = doc.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(doc)
     for option, allowed, default in (
         ("--models", catalog.names("networks"), ["convnet", "vgg11", "resnet"]),
         ("--norms", catalog.names("norms"), list(norms)),

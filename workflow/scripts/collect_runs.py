@@ -8,13 +8,13 @@ Reads runs/<run>/run.json and history.csv beside study.json. curves.csv has a ro
 runs.csv a row a run. A run that failed or has left nothing is a row of runs.csv with its reason.
 """
 
-import argparse
 import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from normres.command_line import make_parser
 from normres.errors import InputError, run_command
 from normres.files import file_checksum, read_json, record_checksum, replacing, seal, set_aside
 from normres.history import COLUMNS
@@ -153,9 +153,7 @@ def write_rows(rows: list[Row], columns: list[str], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study.json, beside runs/")
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
     parser.add_argument("--out-curves", type=Path, required=True, help="csv: a row a run and epoch")

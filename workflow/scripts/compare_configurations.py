@@ -12,7 +12,6 @@ predictions in runs/*/test_logits.npy tell what seeds and what test images contr
 docs/statistics.md says what each number is.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from math import nan
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from normres.command_line import make_parser
 from normres.comparison_tables import COLUMNS, count_text, few_for_welch, markdown, p_text
 from normres.comparisons import configurations_of, expand, read_declared
 from normres.errors import run_command
@@ -300,9 +300,7 @@ def comparisons(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     for name, what in {
         "study": "study.json, beside runs/",
         "declared": "JSON: the declared comparisons and differences_of_interest",

@@ -18,7 +18,6 @@ unsupported ("operator calls share": operators in none of these counts, with the
 and their share of all operations).
 """
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ import pandas as pd
 
 from normres import catalog
 from normres.bias import measure_bias_redundancy
+from normres.command_line import make_parser
 from normres.complexity import PEAK_TRAINING_METHOD, Complexity, count, peak_training_bytes
 from normres.constraints import check_norm
 from normres.errors import InputError, run_command
@@ -162,9 +162,7 @@ def describe(model: str, norm: str, input_shape: InputShape, classes: int, batch
 
 def main(argv: list[str] | None = None) -> None:
     """Write the two tables of a study, or print one network's."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     of_study = parser.add_argument_group("the networks of a study")
     of_study.add_argument("--study", type=Path, help="study.json, or a list of its networks")
     of_study.add_argument("--dataset", type=Path, help="dataset.json of its data set")

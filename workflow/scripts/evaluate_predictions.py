@@ -12,7 +12,6 @@ wrong: exact counts). Shares are fractions. Complete runs that went on to more e
 asks for have no logits of its last epoch: they are left out and counted in classes.csv.
 """
 
-import argparse
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from normres.command_line import make_parser
 from normres.errors import run_command
 from normres.images import Images, open_images
 from normres.inference import FRACTION
@@ -152,9 +152,7 @@ def evaluate(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study.json, beside runs/")
     parser.add_argument("--runs", type=Path, required=True, help="runs.csv of collect_runs")
     parser.add_argument(

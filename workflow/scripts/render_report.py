@@ -24,6 +24,7 @@ import jinja2
 import pandas as pd
 
 from normres import gallery
+from normres.command_line import make_parser
 from normres.comparison_tables import read_comparisons, report_section
 from normres.errors import run_command
 from normres.files import read_json, write_text
@@ -299,9 +300,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     for name, what in {
         "study": "study.json, beside runs/",
         "runs": "runs.csv of collect_runs",

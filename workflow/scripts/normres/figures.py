@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from normres.command_line import make_parser
 from normres.figure_metadata import describe_origin, file_metadata
 from normres.files import replacing, write_text
 from normres.parts import mark, number_parts
@@ -122,11 +123,9 @@ class Look:
         return next(shade for shade in shades if luminance(shade) <= 1.05 / 4.5 - 0.05)
 
 
-def parser(description: str, *tables: str) -> argparse.ArgumentParser:
+def parser(doc: str, *tables: str) -> argparse.ArgumentParser:
     """The options that all plot commands share, and one for each further table of a figure."""
-    result = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = make_parser(doc)
     result.add_argument("--study", type=Path, required=True, help="study.json")
     result.add_argument("--bands", type=Path, required=True, help="bands.csv of summarize_runs")
     result.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")
