@@ -7,9 +7,8 @@ parameters hold fingerprints of the code instead (see fingerprint.py).
 
 import os
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +19,7 @@ from normres.analyses import ANALYSES, NORM_COST, check_analyses
 from normres.claims import study_claims
 from normres.config import Config, check_file, read_config
 from normres.counted import list_networks
-from normres.errors import InputError
+from normres.errors import InputError, one_line
 from normres.failures import count_failures, retry_files
 from normres.files import canonical, digest
 from normres.grid import RUN_FILES, Run, Study
@@ -66,16 +65,6 @@ def load_pipeline(config: Mapping[str, Any], files: Iterable[str | Path] = ()) -
         for path in files:
             check_file(path)
         return Pipeline(read_config(config))
-
-
-@contextmanager
-def one_line() -> Iterator[None]:
-    """End with one line and exit code 2 at an InputError, instead of Snakemake's traceback."""
-    try:
-        yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 class Pipeline:
