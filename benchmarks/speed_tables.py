@@ -1,7 +1,6 @@
 """What the benchmarks of training share: command line, cells, processes, data, written tables."""
 
 import argparse
-import csv
 import math
 import multiprocessing
 import os
@@ -23,7 +22,7 @@ import prepare_data
 from normres import catalog
 from normres.command_line import make_parser
 from normres.errors import InputError
-from normres.files import replacing
+from normres.files import write_csv
 from normres.images import open_images
 from normres.options import resolve
 
@@ -144,8 +143,5 @@ def quartiles(values: Sequence[float]) -> list[float]:
 
 def write_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
     """Write a table, numbers with four digits."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
+    cells = ({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_csv(path, columns, cells)
