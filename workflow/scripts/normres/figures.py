@@ -34,7 +34,7 @@ from normres.tables import (
     read_table,
     write_table,
 )
-from normres.wording import estimate_text
+from normres.wording import estimate_text, listed
 
 INK, FAINT, GRID = "#222222", "#606060", "#E4E4E4"
 TITLE, TEXT, SMALL = 10.0, 7.5, 6.8  # font sizes in points
@@ -210,7 +210,7 @@ def subject(study: Mapping[str, Any]) -> str:
     """What the study compares, for a title: "network and norm"; empty for one configuration."""
     parts = ["network"] * (len(study["models"]) > 1) + ["norm"] * (len(study["norms"]) > 1)
     parts += [axis.replace("_", " ") for axis in study["axes"] if len(study["axes"][axis]) > 1]
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+    return listed(parts)
 
 
 def ask(study: Mapping[str, Any], comparing: str, single: str) -> str:

@@ -21,7 +21,7 @@ from normres.options import (
     own_seeds,
     resolve,
 )
-from normres.validation import check_name, show
+from normres.validation import check_name, show, value_text
 
 # Runs of a study: beyond, Snakemake needs minutes to find out what there is to do.
 MOST_RUNS = 100_000
@@ -53,7 +53,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run's folder below runs/, e.g. resnet/batch/learning_rate=0.001/seed0."""
-        axes = [f"{axis}={_text(value)}" for axis, value in self.axes.items()]
+        axes = [f"{axis}={value_text(value)}" for axis, value in self.axes.items()]
         return "/".join([self.model, self.norm, *axes, f"seed{self.seed}"])
 
 
@@ -395,7 +395,3 @@ def _normal(value: Any, option_schema: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         return [_normal(item, option_schema) for item in value]
     return float(value) if option_schema["type"] == "number" else value
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
