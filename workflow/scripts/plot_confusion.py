@@ -97,7 +97,7 @@ def draw_matrix(axes: Axes, drawn: pd.DataFrame, classes: list, numbers: bool) -
     """Draw the shares, and their numbers and intervals where there is room."""
     axes.grid(visible=False)
     if drawn.empty:
-        axes.text(0.5, 0.5, "no complete run", ha="center", transform=axes.transAxes)
+        figures.say_empty(axes)
         return
     size = len(classes)
     mean, low, high = (drawn[part].to_numpy().reshape(size, size) for part in PARTS)
