@@ -105,15 +105,16 @@ def costs(
 def read_networks(path: str | Path) -> dict[str, Any]:
     """The `axes` and `runs` of a study.json, or of a list of networks.
 
-    Such a list has a run for each network, with `options` that are not at their defaults in the
-    place of a whole specification.
+    Such a list has a run for each network, with axes, and `options` that are not at their
+    defaults, in the place of a whole specification.
     """
     study = read_json(path)
     if not isinstance(study, dict) or not {"axes", "runs"} <= set(study):
         raise InputError(f"{path}: needs `axes` and `runs`, as study.json has")
     for run in study["runs"]:
         if "specification" not in run:
-            run["specification"] = resolve(run["model"], run["norm"], 0, 1, run["options"])
+            given = {**run["options"], **run["axes"]}
+            run["specification"] = resolve(run["model"], run["norm"], 0, 1, given)
     return study
 
 

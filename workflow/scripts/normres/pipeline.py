@@ -18,7 +18,7 @@ from normres import fingerprint, gallery
 from normres.analyses import ANALYSES, NORM_COST, check_analyses
 from normres.claims import study_claims
 from normres.config import Config, check_file, read_config
-from normres.counted import list_networks
+from normres.distinct import list_networks, list_timed
 from normres.errors import InputError, one_line
 from normres.failures import count_failures, retry_files
 from normres.files import canonical, digest
@@ -27,7 +27,7 @@ from normres.housekeeping import DEFINITION
 from normres.leases import visible_gpus
 from normres.memory import RUN_MB, share_memory
 from normres.options import option_schemas
-from normres.timed import TIMINGS, list_timed
+from normres.timed import TIMINGS
 
 RESULTS = Path("results")
 
@@ -221,7 +221,7 @@ class Pipeline:
 
         kind: "networks", the distinct ones with their code and data (so a new seed recounts
         nothing); "claims", see claims.py; "comparisons", those declared; one of TIMINGS, see
-        timed.py. Of a timing it holds how often that one has failed: one failure more makes the
+        distinct.py. Of a timing it holds how often that one has failed: one failure more makes the
         next call try again, and leaves the other timing alone.
         """
         listed = self._lists[study][kind]
