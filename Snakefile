@@ -72,7 +72,7 @@ rule figures:
 rule report:
     input:
         pipeline.all_lists,
-        pipeline.all_reports,
+        expand("results/{study}/report.html", study=pipeline.studies),
     localrule: True
 
 

@@ -347,10 +347,6 @@ class Pipeline:
         """Every figure of every selected study."""
         return [path for study in self.studies for path in self.figure_files(study)]
 
-    def all_reports(self, wildcards) -> list[str]:
-        """The report of every selected study."""
-        return [f"{RESULTS}/{study}/report.html" for study in self.studies]
-
     def crate_files(self, wildcards) -> list[str]:
         """What has to be there before a job's study is packed as a crate."""
         return self._results(self.studies[wildcards.study]) + self.run_files(wildcards)
