@@ -82,7 +82,7 @@ class Difficulty:
         label = np.take_along_axis(logits, run.labels[:, None], axis=1)[:, 0]
         self.at_label[run.images] += np.exp(label) / np.exp(logits).sum(axis=1)
 
-    def hardest(self, class_names: list[str], size: int = HARDEST) -> pd.DataFrame:
+    def hardest(self, class_names: list[str]) -> pd.DataFrame:
         """The images with the largest share of wrong runs; ties: the least probable label first."""
         runs = self.votes.sum(axis=1)
         seen = np.flatnonzero(runs)
@@ -103,7 +103,7 @@ class Difficulty:
         table["share_wrong"] = table["wrong"] / table["n"]
         order = table.assign(probable=table["label_probability"].round(9))
         order = order.sort_values(["share_wrong", "probable"], ascending=[False, True])
-        hardest = table.loc[order.index[:size]]
+        hardest = table.loc[order.index[:HARDEST]]
         return hardest[hardest["wrong"] > 0]
 
 

@@ -56,7 +56,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
             figures.missing_note(tables),
         ],
         left=left,
-        right=max(0.15, 4.4 - 2 * figures.MARGIN - left - side),
+        right=max(0.15, figures.LEAST_WIDTH - 2 * figures.MARGIN - left - side),
         above=0.15,
         below=0.35 + (widest if turned else 0.12),
     )

@@ -90,6 +90,7 @@ DASHES = ["solid", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.4, 1.2, 1.4)), (0, 
 MARKERS = ["o", "s", "^", "D", "v", "P"]
 
 MARGIN = 0.12  # inches around the page
+LEAST_WIDTH = 4.4  # inches, of a page: panels grow to fill it
 NARROW = 1.6  # inches: width of a panel where three or more stand side by side
 WIDEST = 9.5  # inches: what is wider becomes too small to read in the report
 LINE = 1.35  # line height over font size
@@ -263,7 +264,6 @@ def page(
     right: float,
     above: float = 0.25,
     below: float = 0.42,
-    least: float = 4.4,
     margin: float = 0.0,
     seeds: bool = True,
 ) -> tuple[Figure, np.ndarray]:
@@ -276,7 +276,6 @@ def page(
         notes: footnotes, a paragraph each; empty ones are left out.
         left: room for the first column's axis labels; right: room for labels beside each panel.
         above: room above each row for its titles; below: room under the last for the x axis.
-        least: the least width of the page; panels grow to fill it.
         margin: room for labels right of the last panel, beside `right`.
         seeds: whether what is drawn rests on the study's runs.
 
@@ -284,7 +283,7 @@ def page(
         The figure and its axes, shape `grid`.
     """
     rows, columns = grid
-    spare = max(0.0, least - 2 * MARGIN - left - margin - columns * (panel[0] + right))
+    spare = max(0.0, LEAST_WIDTH - 2 * MARGIN - left - margin - columns * (panel[0] + right))
     wide, high = panel[0] + spare / columns, panel[1]
     width = 2 * MARGIN + left + columns * (wide + right) + margin
     inner = width - 2 * MARGIN

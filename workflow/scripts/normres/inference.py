@@ -76,7 +76,7 @@ class Difference:
 class Equivalence:
     """Two one-sided tests of whether |a - b| is below a margin.
 
-    p: the larger one of both, so that p < alpha says equivalent. low, high: the 1 - 2 alpha
+    p: the larger one of both, so that p < ALPHA says equivalent. low, high: the 1 - 2 ALPHA
     interval of the difference; equivalent where it lies within -margin..margin. df: degrees of
     freedom.
     """
@@ -172,7 +172,6 @@ def equivalence(
     margin: float,
     *,
     paired: bool = False,
-    alpha: float = ALPHA,
 ) -> Equivalence:
     """Two one-sided t tests (TOST) of whether the means differ by less than `margin`.
 
@@ -183,7 +182,7 @@ def equivalence(
 
     if not margin > 0:
         raise ValueError(f"margin {margin} is not positive")
-    found = difference(a, b, paired=paired, confidence=1 - 2 * alpha)
+    found = difference(a, b, paired=paired, confidence=1 - 2 * ALPHA)
     kept = {"n_a": found.n_a, "n_b": found.n_b, "estimate": found.estimate, "margin": margin}
     kept |= {"low": found.low, "high": found.high, "df": found.df, "reason": found.reason}
     if isnan(found.low):
@@ -192,7 +191,7 @@ def equivalence(
         p = ttost_paired(*pairs(a, b), -margin, margin)[0]
     else:
         p = ttost_ind(numbers(a), numbers(b), -margin, margin, usevar="unequal")[0]
-    return Equivalence(**kept, p=float(p), equivalent=bool(p < alpha))
+    return Equivalence(**kept, p=float(p), equivalent=bool(p < ALPHA))
 
 
 def holm(ps: Sequence[float]) -> np.ndarray:
@@ -210,15 +209,13 @@ def holm(ps: Sequence[float]) -> np.ndarray:
     return np.where(np.isnan(ps), nan, adjusted)
 
 
-def sampling_interval(
-    correct: int, images: int, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
+def sampling_interval(correct: int, images: int) -> tuple[float, float]:
     """Wilson's interval (1927, JASA 22) of one network's accuracy for the images sampled.
 
     `correct` of `images` test images, taken as a random sample of all images of their kind: what
     another test set of this size would change. It says nothing about other seeds.
     """
-    found = stats.binomtest(correct, images).proportion_ci(confidence, method="wilson")
+    found = stats.binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
 
 
