@@ -1,6 +1,5 @@
 """A study and its runs: the grid of models, norms, axes and seeds, expanded and checked."""
 
-import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from normres.analyses import check_analyses
 from normres.constraints import check_last_batch, check_norm
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
-from normres.files import expand_home
+from normres.files import checksum, expand_home
 from normres.options import (
     SEED_OPTIONS,
     applies,
@@ -372,7 +371,7 @@ def _dataset(study: Mapping[str, Any], where: str) -> dict[str, Any]:
         if folder is None:
             shown = show(given["folder"], most=300)
             raise InputError(f"{where}.dataset.folder: there is no folder {shown}")
-        place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+        place = checksum(str(folder.resolve()).encode())[:8]
         name = folder.resolve().name[:60]
         name = "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
         dataset = {"id": f"{name or 'folder'}-{place}", "name": name, "folder": str(folder)}
