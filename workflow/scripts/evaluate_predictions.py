@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from normres.command_line import make_parser
 from normres.errors import run_command
@@ -77,10 +78,8 @@ class Difficulty:
 
     def add(self, run: RunPredictions) -> None:
         self.votes[run.images, run.predicted] += 1
-        logits = run.logits.astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        label = np.take_along_axis(logits, run.labels[:, None], axis=1)[:, 0]
-        self.at_label[run.images] += np.exp(label) / np.exp(logits).sum(axis=1)
+        probabilities = softmax(run.logits.astype(np.float64), axis=1)
+        self.at_label[run.images] += probabilities[np.arange(len(run.labels)), run.labels]
 
     def hardest(self, class_names: list[str]) -> pd.DataFrame:
         """The images with the largest share of wrong runs; ties: the least probable label first."""

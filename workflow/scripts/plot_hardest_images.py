@@ -31,7 +31,7 @@ def draw(tables: figures.Tables, images: Images) -> tuple[Figure, pd.DataFrame, 
     hardest = figures.name_classes(tables.others["hardest_images"])
     drawn = hardest.head(SHOWN)
     count = max(1, math.ceil(len(drawn) / COLUMNS))
-    longest = [*drawn["label"].astype(str), *("> " + drawn["predicted"].astype(str)), ""]
+    longest = [*drawn["label"], *("> " + drawn["predicted"]), ""]
     side = min(1.3, max(SIDE, *(figures.text_width(text, figures.SMALL) for text in longest)))
     figure, grid = figures.page(
         (count, COLUMNS),
@@ -66,7 +66,7 @@ def draw(tables: figures.Tables, images: Images) -> tuple[Figure, pd.DataFrame, 
         )
         for line, (text, colour) in enumerate(
             (
-                (fit(str(row["label"]), wide), figures.INK),
+                (fit(row["label"], wide), figures.INK),
                 (fit(f"> {row['predicted']}", wide), "#A33A00"),
                 (f"{row['wrong']} of {row['n']}", figures.FAINT),
             )
