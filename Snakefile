@@ -22,6 +22,7 @@ configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/lists.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/complexity.smk"
@@ -38,17 +39,14 @@ localrules:
     prepare_data,
     mark_definition,
     note_retry,
-    list_networks,
-    list_timed,
+    write_list,
     resolve_study,
     count_complexity,
     collect_runs,
     summarize_runs,
     analyse,
     evaluate_predictions,
-    list_claims,
     check_claims,
-    list_comparisons,
     compare_configurations,
     plot_figure,
     render_report,
@@ -74,7 +72,7 @@ rule figures:
 rule report:
     input:
         pipeline.all_lists,
-        pipeline.all_reports,
+        expand("results/{study}/report.html", study=pipeline.studies),
     localrule: True
 
 

@@ -18,8 +18,6 @@ But for the runs of the third goal, nothing is trained: see project_copy.py. The
 the times rest on (processor, load, versions).
 """
 
-import argparse
-import csv
 import math
 import sys
 import tempfile
@@ -31,8 +29,9 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "scripts"))
 
 from normres import gallery
+from normres.command_line import make_parser
 from normres.errors import run_command
-from normres.files import replacing
+from normres.files import write_csv
 from normres.grid import expand
 from normres.history import read_history
 from normres.store import StoredRun
@@ -250,9 +249,7 @@ class Scaling:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--seeds", type=int, nargs="+", help="large studies instead, 100 runs a seed"
     )
@@ -280,10 +277,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def write(path: Path, rows: list[dict]) -> None:
     """Write the rows as csv."""
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, list(rows[0]), rows)
     print(f"wrote {path}")
 
 

@@ -1,7 +1,6 @@
 """What the benchmarks of training share: command line, cells, processes, data, written tables."""
 
 import argparse
-import csv
 import math
 import multiprocessing
 import os
@@ -21,8 +20,9 @@ sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 import prepare_data
 from normres import catalog
+from normres.command_line import make_parser
 from normres.errors import InputError
-from normres.files import replacing
+from normres.files import write_csv
 from normres.images import open_images
 from normres.options import resolve
 
@@ -38,10 +38,7 @@ def command_line(
 
     `doc` is a command's docstring, `norms` the default.
     """
-    summary, _, details = doc.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(doc)
     for option, allowed, default in (
         ("--models", catalog.names("networks"), ["convnet", "vgg11", "resnet"]),
         ("--norms", catalog.names("norms"), list(norms)),
@@ -146,8 +143,5 @@ def quartiles(values: Sequence[float]) -> list[float]:
 
 def write_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
     """Write a table, numbers with four digits."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
+    cells = ({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_csv(path, columns, cells)

@@ -146,6 +146,11 @@ def test_counts_are_of_one_network(tables):
         ("slope(accuracy(convnet/batch, 1..2))", NotHereError, "the study has no convnet/batch"),
         ("steps_quantile(accuracy(convnet/none), 1.5)", UnknownError, "a quantile of 1.5, which"),
         ("epochs_to_share(accuracy(resnet/none/depth=3, 1..4), 1)", UnknownError, "not every run"),
+        (
+            "trend(epochs_to_share(accuracy(resnet/none/depth=*, 1..4), 1))",
+            UnknownError,
+            "not every run of resnet/none/depth=3 gains",
+        ),
         ("epochs_to(accuracy(convnet/none), 91)", UnknownError, "reached by 2 of 2 runs"),
         (
             "epochs_to(accuracy(convnet/none), 70)",

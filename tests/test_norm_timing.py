@@ -8,12 +8,12 @@ import time_norms
 from normres import leases
 from normres.config import read_config
 from normres.devices import choose_computation
+from normres.distinct import list_timed
 from normres.errors import InputError
 from normres.models import norm_shapes
 from normres.norm_timing import LAYOUTS, Case, CaseTimer, measure_cases
 from normres.options import resolve
 from normres.pipeline import canonical
-from normres.timed import list_timed
 
 
 def test_shapes_are_those_of_the_networks():

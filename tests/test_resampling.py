@@ -1,4 +1,4 @@
-"""Permutation tests and bootstraps against scipy's own, by hand, and against known variances."""
+"""Permutation tests and a bootstrap against scipy's own, by hand, and against known variances."""
 
 from itertools import combinations
 from math import isnan
@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from normres.resampling import (
-    _interaction,
-    bca_interval,
-    crossed_spread,
-    permutation_test,
-    smallest_adjusted,
-    smallest_p,
-)
+from normres.inference import holm
+from normres.resampling import _interaction, crossed_spread, permutation_test, smallest_p
 
 # Differences of 15 pairs of plants, in eighths of an inch (Darwin 1876, in Fisher 1935, chapter 3).
 DARWIN = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48])
@@ -96,38 +90,9 @@ def test_no_data_have_a_smaller_p(n_a, n_b, paired, p):
 def test_the_smallest_p_of_a_family():
     assert smallest_p(1, 1) == 1 and isnan(smallest_p(0, 5))
     alone = smallest_p(5, 5)
-    assert smallest_adjusted([alone] * 6) == pytest.approx([6 * alone] * 6)
-    assert smallest_adjusted([alone, 0.0625]) == pytest.approx([2 * alone, 0.0625])
-    assert smallest_adjusted([alone] * 7).min() > 0.05  # nothing can be rejected
-
-
-def test_bca_is_scipys():
-    x = np.random.default_rng(3).exponential(1, 25)
-    found = bca_interval(x, np.median, samples=999)
-    theirs = stats.bootstrap(
-        (x,), np.median, n_resamples=999, method="BCa", rng=np.random.default_rng(0)
-    )
-    assert (found.low, found.high) == tuple(theirs.confidence_interval)
-    assert found.sd == theirs.standard_error and found.n == 25
-
-
-def test_bca_of_a_functional_of_the_mean_curve():
-    rng = np.random.default_rng(4)
-    rise = rng.normal(3, 0.5, 30)[:, None]
-    curves = 1 - np.exp(-np.arange(20) / rise)
-
-    def epochs_to_90_percent(runs):
-        mean = runs.mean(axis=0)
-        return float(np.interp(0.9 * mean[-1], mean, np.arange(20)))
-
-    found = bca_interval(curves, epochs_to_90_percent, samples=499)
-    assert found.low < found.estimate == epochs_to_90_percent(curves) < found.high
-
-
-def test_few_runs_or_equal_ones_have_no_bootstrap_interval():
-    few, equal = bca_interval(np.arange(19.0), np.median), bca_interval(np.ones(20), np.median)
-    assert few.estimate == 9 and isnan(few.low) and "needs 20 runs, there are 19" in few.reason
-    assert equal.estimate == 1 and isnan(equal.low) and "the same" in equal.reason
+    assert holm([alone] * 6) == pytest.approx([6 * alone] * 6)
+    assert holm([alone, 0.0625]) == pytest.approx([2 * alone, 0.0625])
+    assert holm([alone] * 7).min() > 0.05  # nothing can be rejected
 
 
 def networks(rng, seeds, images, shift=0.0, own=0.05, hardness=None):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from normres.inference import difference, mean_interval, prediction_interval
+from normres.inference import difference, mean_interval
 from normres.statistics import mean_estimates, median_estimates
 from normres.tables import with_gap
 
@@ -53,10 +53,9 @@ def test_a_new_run_is_farther_from_the_mean_than_the_mean_from_the_truth():
     "values",
     [[0.91, 0.93, 0.99], [0.1] * 3, [0.5], [np.nan], [0.2, 0.21, np.inf], [np.inf]],
 )
-@pytest.mark.parametrize("new_run", [False, True])
-def test_columns_and_samples_have_the_same_intervals(values, new_run):
-    of_column = estimate(values, bounds=(0, 1), new_run=new_run)
-    of_sample = (prediction_interval if new_run else mean_interval)(values, bounds=(0, 1))
+def test_columns_and_samples_have_the_same_intervals(values):
+    of_column = estimate(values, bounds=(0, 1))
+    of_sample = mean_interval(values, bounds=(0, 1))
     expected = [of_sample.n, of_sample.estimate, of_sample.sd, of_sample.low, of_sample.high]
     assert list(of_column) == pytest.approx(expected, nan_ok=True)
 

@@ -22,13 +22,14 @@ from conftest import PROJECT
 from normres import leases, measurement, timing
 from normres.config import read_config
 from normres.devices import choose_device
+from normres.distinct import list_timed
 from normres.errors import DeviceError, InputError
 from normres.grid import Study
 from normres.measurement import Measurement
 from normres.norm_timing import LAYOUTS
 from normres.options import resolve
 from normres.pipeline import Pipeline, canonical
-from normres.timed import list_timed, read_timed
+from normres.timed import read_timed
 from normres.timing import measure, timing_rows
 
 SMALL = {"batch_size": 16, "train_images": 58}

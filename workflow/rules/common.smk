@@ -2,9 +2,8 @@
 from normres import fingerprint, job_environment
 from normres.analyses import ANALYSES
 from normres.cluster import outlive_warnings
-from normres.pipeline import RESULTS, load_pipeline
+from normres.pipeline import LISTS, RESULTS, load_pipeline
 from normres.progress import attach_display
-from normres.timed import TIMINGS
 from normres.workplace import Workplace
 
 pipeline = load_pipeline(config, workflow.overwrite_configfiles)
@@ -23,4 +22,4 @@ wildcard_constraints:
     figure="[a-z0-9_]+",
     run=pipeline.run_pattern,
     analysis="|".join(ANALYSES),
-    timing="|".join(TIMINGS),
+    kind="|".join(LISTS),

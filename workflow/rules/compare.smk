@@ -1,24 +1,6 @@
 # From runs to curves, statistics, tables and figures.
 
 
-# The name of this file tells one definition of a study from another. So a study that was changed is
-# noticed even where Snakemake's own records (.snakemake) are lost, and stale runs are not believed.
-# This and other lists take milliseconds and come before runs (priority 2): what a call trains has to be
-# known to clean_store however early the call ends, and on few cores no timing waits behind runs for its list.
-rule mark_definition:
-    output:
-        touch("results/{study}/.definition-{digest}"),
-    log:
-        "results/{study}/logs/mark_definition-{digest}.log",
-    priority: 2
-    conda:
-        "../../envs/pytorch.yaml"
-    message:
-        "noting the definition of {wildcards.study}"
-    shell:
-        "rm -fv results/{wildcards.study}/.definition-* > {log:q}"
-
-
 rule resolve_study:
     input:
         pipeline.definition_of,
@@ -120,25 +102,6 @@ rule evaluate_predictions:
         "--dataset {input.description:q} --out $(dirname {output.classes:q}) > {log:q} 2>&1"
 
 
-# As for definitions, the file's name tells one list of claims from another. A claim is no part of a
-# study's definition: changing one trains nothing.
-rule list_claims:
-    output:
-        "results/{study}/.claims-{digest}.json",
-    log:
-        "results/{study}/logs/list_claims-{digest}.log",
-    priority: 2
-    conda:
-        "../../envs/pytorch.yaml"
-    params:
-        claims=pipeline.text_of("claims"),
-    message:
-        "listing the claims about {wildcards.study}"
-    shell:
-        "rm -fv results/{wildcards.study}/.claims-* > {log:q}; "
-        "printf '%s\\n' {params.claims:q} > {output:q}"
-
-
 rule check_claims:
     input:
         claims=pipeline.file_of("claims"),
@@ -167,24 +130,6 @@ rule check_claims:
         "python -m check_claims --claims {input.claims:q} --study {input.study:q} "
         "--dataset {input.dataset:q} --curves {input.curves:q} --complexity {input.complexity:q} "
         "--timing {input.timing:q} --out {output:q} > {log:q} 2>&1"
-
-
-# As for definitions, the file's name tells one list from another.
-rule list_comparisons:
-    output:
-        "results/{study}/.comparisons-{digest}.json",
-    log:
-        "results/{study}/logs/list_comparisons-{digest}.log",
-    priority: 2
-    conda:
-        "../../envs/pytorch.yaml"
-    params:
-        declared=pipeline.text_of("comparisons"),
-    message:
-        "listing the comparisons of {wildcards.study}"
-    shell:
-        "rm -fv results/{wildcards.study}/.comparisons-* > {log:q}; "
-        "printf '%s\\n' {params.declared:q} > {output:q}"
 
 
 # Reads the runs' logits as evaluate_predictions does.

@@ -1,24 +1,6 @@
 # Parameters, multiply-adds, activations and memory of each network of a study.
 
 
-# As for definitions (compare.smk), the file's name tells one list from another.
-rule list_networks:
-    output:
-        "results/{study}/.networks-{digest}.json",
-    log:
-        "results/{study}/logs/list_networks-{digest}.log",
-    priority: 2
-    conda:
-        "../../envs/pytorch.yaml"
-    params:
-        networks=pipeline.text_of("networks"),
-    message:
-        "listing the networks of {wildcards.study}"
-    shell:
-        "rm -fv results/{wildcards.study}/.networks-* > {log:q}; "
-        "printf '%s\\n' {params.networks:q} > {output:q}"
-
-
 rule count_complexity:
     input:
         networks=pipeline.file_of("networks"),

@@ -11,7 +11,7 @@ gc.disable()
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 
 from normres.config import check_file
-from normres.pipeline import one_line
+from normres.errors import one_line
 
 with one_line():
     check_file("config.yaml")

@@ -2,24 +2,6 @@
 # that training may share it. On this machine the job takes all cores, and all slots of a GPU.
 
 
-# As for definitions (compare.smk), the file's name tells one list from another.
-rule list_timed:
-    output:
-        "results/{study}/.{timing}-{digest}.json",
-    log:
-        "results/{study}/logs/list_timed-{timing}-{digest}.log",
-    priority: 2
-    conda:
-        "../../envs/pytorch.yaml"
-    params:
-        timed=pipeline.timed_text,
-    message:
-        "listing what {wildcards.timing} measures of {wildcards.study}"
-    shell:
-        "rm -fv results/{wildcards.study}/.{wildcards.timing}-* > {log:q}; "
-        "printf '%s\\n' {params.timed:q} > {output:q}"
-
-
 rule time_training:
     input:
         arrays=ancient(pipeline.array_files),

@@ -37,6 +37,7 @@ from normres.claim_tests import (
 from normres.claim_values import NotHereError, UnknownError
 from normres.claim_words import evidence, value_words
 from normres.claims import CLAIMS_FILE, Claim, check_listed, exercise_claims, read_claims
+from normres.command_line import make_parser
 from normres.errors import InputError, run_command
 from normres.expressions import STATISTICS, Compare, Number
 from normres.files import read_json
@@ -173,9 +174,7 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--list", action="store_true", help="print the claims and their tests")
     parser.add_argument("--study", type=Path, help="study.json")
     parser.add_argument("--dataset", type=Path, help="dataset.json of the prepared data set")

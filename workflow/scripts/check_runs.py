@@ -9,16 +9,16 @@ verdict is only written when no run has failed, all configurations were timed, a
 where that was asked for.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from normres.command_line import make_parser
 from normres.errors import run_command
 from normres.files import read_rows, write_text
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--runs", type=Path, required=True, help="the study's runs.csv")
     parser.add_argument("--timing", type=Path, required=True, help="the study's timing.csv")
     parser.add_argument(

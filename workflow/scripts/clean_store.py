@@ -19,11 +19,11 @@ since. Back under the earlier options, such a run would be trained again instead
 Runs that a process trains are left alone; --unused wants no Snakemake at work in the folder.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from normres.command_line import make_parser
 from normres.errors import InputError, run_command
 from normres.files import is_temporary
 from normres.housekeeping import (
@@ -115,10 +115,7 @@ def outside_store(results: Path) -> Iterator[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--budget-gb",
         type=float,

@@ -9,15 +9,15 @@ epoch, runs.csv one row per run. A run that failed or has left nothing is a row 
 reason.
 """
 
-import argparse
 import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from normres.command_line import make_parser
 from normres.errors import InputError, run_command
-from normres.files import file_checksum, read_json, record_checksum, replacing, seal, set_aside
+from normres.files import file_checksum, read_json, record_checksum, seal, set_aside, write_csv
 from normres.history import COLUMNS
 from normres.tables import axis_text, read_study
 
@@ -144,19 +144,8 @@ def outcome(found: Row, history: list[Row]) -> Row:
     return row
 
 
-def write_rows(rows: list[Row], columns: list[str], path: Path) -> None:
-    """Write rows as csv; what a row lacks is an empty cell."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    seal(path)
-
-
 def main(argv: list[str] | None = None) -> int | None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study.json, beside runs/")
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
     parser.add_argument("--out-curves", type=Path, required=True, help="csv: a row a run and epoch")
@@ -166,9 +155,11 @@ def main(argv: list[str] | None = None) -> int | None:
     data = read_json(arguments.dataset)["checksum"]
     curves, runs = collect(study, arguments.study.parent, data)
     key = ["model", "norm", *study["axes"], "seed", "status"]
-    write_rows(curves, [*key, *COLUMNS], arguments.out_curves)
+    write_csv(arguments.out_curves, [*key, *COLUMNS], curves)
     columns = ["run", *key, "reason", *COLUMNS, *OUTCOME, *ENVIRONMENT, "data_checksum"]
-    write_rows(runs, columns, arguments.out_runs)
+    write_csv(arguments.out_runs, columns, runs)
+    for path in (arguments.out_curves, arguments.out_runs):
+        seal(path)
     complete = sum(run["status"] == "ok" for run in runs)
     print(f"{arguments.out_curves}, {arguments.out_runs}: {complete} of {len(runs)} runs complete")
 

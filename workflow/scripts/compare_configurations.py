@@ -12,7 +12,6 @@ predictions in runs/*/test_logits.npy show how much seeds and test images contri
 docs/statistics.md says what each number is.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from math import nan
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from normres.command_line import make_parser
 from normres.comparison_tables import COLUMNS, count_text, few_for_welch, markdown, p_text
 from normres.comparisons import configurations_of, expand, read_declared
 from normres.errors import run_command
@@ -36,12 +36,7 @@ from normres.power import (
     spread_apart,
 )
 from normres.predictions import RunPredictions, read_predictions
-from normres.resampling import (
-    LEAST_SEEDS,
-    crossed_spread,
-    permutation_test,
-    smallest_adjusted,
-)
+from normres.resampling import LEAST_SEEDS, crossed_spread, permutation_test
 from normres.tables import configuration_name, read_study, read_table, with_gap, write_table
 
 POINTS = {"test_accuracy": 100.0, "train_eval_accuracy": 100.0, "gap": 100.0}  # others: nats
@@ -139,7 +134,8 @@ def declared_rows(
     adjusted = {
         "p_holm": holm([row["p"] for row in rows]),
         "permutation_p_holm": holm([row["permutation_p"] for row in rows]),
-        "smallest_p_holm": smallest_adjusted([row["smallest_p"] for row in rows]),
+        # Of the least p that each can have: adjusted values never fall when a p value rises.
+        "smallest_p_holm": holm([row["smallest_p"] for row in rows]),
     }
     for i, row in enumerate(rows):
         row |= {name: values[i] for name, values in adjusted.items()} | {"family": len(rows)}
@@ -304,9 +300,7 @@ def comparisons(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     for name, what in {
         "study": "study.json, beside runs/",
         "declared": "JSON: the declared comparisons and differences_of_interest",

@@ -18,7 +18,6 @@ unsupported ("operator calls share": operators in none of these counts, with the
 and their share of all operations).
 """
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ import pandas as pd
 
 from normres import catalog
 from normres.bias import measure_bias_redundancy
+from normres.command_line import make_parser
 from normres.complexity import PEAK_TRAINING_METHOD, Complexity, count, peak_training_bytes
 from normres.constraints import check_norm
 from normres.errors import InputError, run_command
@@ -105,15 +105,16 @@ def costs(
 def read_networks(path: str | Path) -> dict[str, Any]:
     """The `axes` and `runs` of a study.json, or of a list of networks.
 
-    Such a list has a run for each network, with `options` that are not at their defaults in the
-    place of a whole specification.
+    Such a list has a run for each network, with axes, and `options` that are not at their
+    defaults, in the place of a whole specification.
     """
     study = read_json(path)
     if not isinstance(study, dict) or not {"axes", "runs"} <= set(study):
         raise InputError(f"{path}: needs `axes` and `runs`, as study.json has")
     for run in study["runs"]:
         if "specification" not in run:
-            run["specification"] = resolve(run["model"], run["norm"], 0, 1, run["options"])
+            given = {**run["options"], **run["axes"]}
+            run["specification"] = resolve(run["model"], run["norm"], 0, 1, given)
     return study
 
 
@@ -162,9 +163,7 @@ def describe(model: str, norm: str, input_shape: InputShape, classes: int, batch
 
 def main(argv: list[str] | None = None) -> None:
     """Write the two tables of a study, or print one network's."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     of_study = parser.add_argument_group("the networks of a study")
     of_study.add_argument("--study", type=Path, help="study.json, or a list of its networks")
     of_study.add_argument("--dataset", type=Path, help="dataset.json of its data set")

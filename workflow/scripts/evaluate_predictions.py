@@ -13,7 +13,6 @@ epochs than the study asks for have no logits of its last epoch: they are left o
 classes.csv.
 """
 
-import argparse
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
+from normres.command_line import make_parser
 from normres.errors import run_command
 from normres.images import Images, open_images
 from normres.inference import FRACTION
@@ -78,12 +79,10 @@ class Difficulty:
 
     def add(self, run: RunPredictions) -> None:
         self.votes[run.images, run.predicted] += 1
-        logits = run.logits.astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        label = np.take_along_axis(logits, run.labels[:, None], axis=1)[:, 0]
-        self.at_label[run.images] += np.exp(label) / np.exp(logits).sum(axis=1)
+        probabilities = softmax(run.logits.astype(np.float64), axis=1)
+        self.at_label[run.images] += probabilities[np.arange(len(run.labels)), run.labels]
 
-    def hardest(self, class_names: list[str], size: int = HARDEST) -> pd.DataFrame:
+    def hardest(self, class_names: list[str]) -> pd.DataFrame:
         """The images with the largest share of wrong runs; ties: the least probable label first."""
         runs = self.votes.sum(axis=1)
         seen = np.flatnonzero(runs)
@@ -104,7 +103,7 @@ class Difficulty:
         table["share_wrong"] = table["wrong"] / table["n"]
         order = table.assign(probable=table["label_probability"].round(9))
         order = order.sort_values(["share_wrong", "probable"], ascending=[False, True])
-        hardest = table.loc[order.index[:size]]
+        hardest = table.loc[order.index[:HARDEST]]
         return hardest[hardest["wrong"] > 0]
 
 
@@ -153,9 +152,7 @@ def evaluate(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study.json, beside runs/")
     parser.add_argument("--runs", type=Path, required=True, help="runs.csv of collect_runs")
     parser.add_argument(

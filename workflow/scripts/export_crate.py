@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from normres import gallery
+from normres.command_line import make_parser
 from normres.crate import StudyCrate
 from normres.errors import InputError, run_command
 from normres.files import read_json, replacing
@@ -82,10 +83,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study.json of a finished study")
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
     parser.add_argument("--out", type=Path, required=True, help="the zip to write")

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from normres.command_line import make_parser
 from normres.errors import InputError, run_command
 from normres.files import read_rows, replacing
 from normres.history import COLUMNS
@@ -96,10 +97,7 @@ def key(run: Mapping[str, object], axes: Mapping[str, object]) -> tuple[str, ...
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study.json")
     parser.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; is replaced")

@@ -66,7 +66,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel("expected calibration error (%)")
     if np.isnan(means).all():
-        axes.text(0.5, 0.5, "no complete run", ha="center", transform=axes.transAxes)
+        figures.say_empty(axes)
     kept = [*configuration_columns(study), "configuration", "n", *ENDS, "left_out"]
     return figure, drawn[kept], describe(drawn, study)
 

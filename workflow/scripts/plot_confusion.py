@@ -34,8 +34,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     drawn = drawn.assign(**{part: 100 * drawn[part].astype(float) for part in PARTS})
     classes = drawn["label"].drop_duplicates().tolist()
     cell = 0.46 if len(classes) <= WITH_NUMBERS else max(0.035, min(0.17, 6 / len(classes)))
-    names = [str(name) for name in classes]
-    widest = max([figures.text_width(name, figures.TEXT) for name in names], default=0.1)
+    widest = max([figures.text_width(name, figures.TEXT) for name in classes], default=0.1)
     label, n, choice = "no complete run", "", choice_words(confusion)
     if len(drawn):
         label = configuration_label(drawn.iloc[0], tables.study)
@@ -56,15 +55,15 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
             figures.missing_note(tables),
         ],
         left=left,
-        right=max(0.15, 4.4 - 2 * figures.MARGIN - left - side),
+        right=max(0.15, figures.LEAST_WIDTH - 2 * figures.MARGIN - left - side),
         above=0.15,
         below=0.35 + (widest if turned else 0.12),
     )
     axes = grid[0, 0]
     draw_matrix(axes, drawn, classes, numbers=len(classes) <= WITH_NUMBERS)
     fits = cell >= 0.1
-    axes.set_xticks(range(len(classes)), names if fits else [""] * len(classes))
-    axes.set_yticks(range(len(classes)), names if fits else [""] * len(classes))
+    axes.set_xticks(range(len(classes)), classes if fits else [""] * len(classes))
+    axes.set_yticks(range(len(classes)), classes if fits else [""] * len(classes))
     axes.tick_params(axis="x", labelrotation=90 if turned else 0, length=0)
     axes.tick_params(axis="y", length=0)
     if cell < 0.15:
@@ -97,7 +96,7 @@ def draw_matrix(axes: Axes, drawn: pd.DataFrame, classes: list, numbers: bool) -
     """Draw the shares, and their numbers and intervals where there is room."""
     axes.grid(visible=False)
     if drawn.empty:
-        axes.text(0.5, 0.5, "no complete run", ha="center", transform=axes.transAxes)
+        figures.say_empty(axes)
         return
     size = len(classes)
     mean, low, high = (drawn[part].to_numpy().reshape(size, size) for part in PARTS)

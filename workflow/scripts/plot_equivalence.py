@@ -65,7 +65,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     axes.set_xlim(min(low, -1.5 * margin), max(high, 1.5 * margin))
     axes.set_xlabel("test accuracy, after minus before (points)")
     if drawn.empty:
-        axes.text(0.5, 0.5, "no complete run", ha="center", transform=axes.transAxes)
+        figures.say_empty(axes)
     return figure, drawn, describe(drawn, verdict, margin, tables.study)
 
 

@@ -41,7 +41,7 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     lines = "norm" if len(study["norms"]) > 1 else "model"
     drawn = drawn_rows(tables, axis, positions)
     split = [c for c in configuration_columns(study) if c not in (axis, lines)]
-    panels = panel_rows(drawn, split, study)
+    panels = panel_rows(drawn, split)
     looks = figures.looks(study, lines)
     count = drawn.loc[drawn["value"].notna(), "n"].nunique() > 1
     ends = [end_labels(rows, lines, looks, study, count) for _, rows in panels]
@@ -91,7 +91,7 @@ def place_values(study: Mapping[str, Any], axis: str) -> dict[str, float]:
 
     Raises InputError where the study has no such axis or its values are not numbers.
     """
-    values = sorted(study["axes"].get(axis, []), key=lambda value: (str(type(value)), value))
+    values = study["axes"].get(axis, [])
     if not values or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
         numbers = [
             name for name, v in study["axes"].items() if all(isinstance(x, int | float) for x in v)
@@ -124,9 +124,7 @@ def drawn_rows(tables: figures.Tables, axis: str, positions: Mapping[str, float]
     )
 
 
-def panel_rows(
-    drawn: pd.DataFrame, split: list[str], study: Mapping[str, Any]
-) -> list[tuple[str, pd.DataFrame]]:
+def panel_rows(drawn: pd.DataFrame, split: list[str]) -> list[tuple[str, pd.DataFrame]]:
     """The rows of each panel, with its title: what differs in `split` between panels."""
     compared = [column for column in split if drawn[column].nunique(dropna=False) > 1]
     if not compared:

@@ -9,7 +9,6 @@
 Reads the images.npy beside dataset.json.
 """
 
-import argparse
 import math
 from functools import partial
 from pathlib import Path
@@ -22,20 +21,17 @@ from normres import figures
 from normres.errors import run_command
 from normres.images import Images, open_images
 from normres.predictions import HARDEST
-from normres.tables import read_cells
 
 SHOWN, COLUMNS = 24, 8
 SIDE = 0.78  # inches
 
 
-def draw(
-    tables: figures.Tables, hardest: pd.DataFrame, images: Images
-) -> tuple[Figure, pd.DataFrame, str]:
+def draw(tables: figures.Tables, images: Images) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows and its finding."""
-    hardest = figures.name_classes(hardest)
+    hardest = figures.name_classes(tables.others["hardest_images"])
     drawn = hardest.head(SHOWN)
     count = max(1, math.ceil(len(drawn) / COLUMNS))
-    longest = [*drawn["label"].astype(str), *("> " + drawn["predicted"].astype(str)), ""]
+    longest = [*drawn["label"], *("> " + drawn["predicted"]), ""]
     side = min(1.3, max(SIDE, *(figures.text_width(text, figures.SMALL) for text in longest)))
     figure, grid = figures.page(
         (count, COLUMNS),
@@ -70,7 +66,7 @@ def draw(
         )
         for line, (text, colour) in enumerate(
             (
-                (fit(str(row["label"]), wide), figures.INK),
+                (fit(row["label"], wide), figures.INK),
                 (fit(f"> {row['predicted']}", wide), "#A33A00"),
                 (f"{row['wrong']} of {row['n']}", figures.FAINT),
             )
@@ -115,13 +111,11 @@ def describe(hardest: pd.DataFrame) -> str:
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    parser: argparse.ArgumentParser = figures.parser(__doc__)
-    parser.add_argument("--hardest_images", type=Path, required=True, help="hardest_images.csv")
+    parser = figures.parser(__doc__, "hardest_images")
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json")
     arguments = parser.parse_args(argv)
-    hardest = read_cells(arguments.hardest_images, {})
     images = open_images(arguments.dataset.parent)
-    figures.render(partial(draw, hardest=hardest, images=images), arguments)
+    figures.render(partial(draw, images=images), arguments)
 
 
 if __name__ == "__main__":

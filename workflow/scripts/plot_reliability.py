@@ -96,7 +96,7 @@ def draw_panel(place: Axes, panel: Panel, drawn: pd.DataFrame) -> None:
         ends.append((*own[["x", "mean"]].iloc[-1], label, look))
         shows.append(panel.cells[name])
     if not ends:
-        place.text(0.5, 0.5, "no complete run", ha="center", transform=place.transAxes)
+        figures.say_empty(place)
     labelled = [i for i, (_, _, label, _) in enumerate(ends) if label]
     figures.label_ends(place, [ends[i] for i in labelled], shows=[shows[i] for i in labelled])
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from normres import figures, rows
 from normres.errors import run_command
 from normres.parts import cells_of, showing
-from normres.tables import axis_label, norm_title
+from normres.report_tables import configuration_label
 
 PARTS = ("sd", "sd_low", "sd_high")
 HEADER = "sd, points [95 % interval]"
@@ -22,14 +22,8 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows (sd in points) and its finding."""
     drawn = tables.others["variance"].reset_index(drop=True)
     drawn = drawn.assign(**{part: 100 * drawn[part].astype(float) for part in PARTS})
-    axes_there = [axis for axis in tables.study["axes"] if axis in drawn]
-    groups = [
-        ", ".join(
-            [row["model"], norm_title(row["norm"])]
-            + [axis_label(a, row[a]) for a in axes_there if pd.notna(row[a])]
-        )
-        for _, row in drawn.iterrows()
-    ]
+    no_axes = dict.fromkeys(tables.study["axes"])  # a row has none of those that seeds vary
+    groups = [configuration_label(no_axes | row, tables.study) for row in drawn.to_dict("records")]
     names = [f"{group}: {part}" for group, part in zip(groups, drawn["component"], strict=True)]
     cells = [cells_of(row, tables.study) for _, row in drawn.iterrows()]
     figure, axes = rows.row_page(
@@ -54,7 +48,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     axes.set_xlim(0, max(high, 0.01) * 1.6)
     axes.set_xlabel("standard deviation of test accuracy (points)")
     if drawn["sd"].isna().all():
-        axes.text(0.5, 0.5, "no complete run", ha="center", transform=axes.transAxes)
+        figures.say_empty(axes)
     return figure, drawn, describe(drawn, groups)
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 
+from normres.command_line import make_parser
 from normres.dataset_facts import SIZES
 from normres.datasets import read_dataset
 from normres.errors import InputError, run_command
@@ -45,9 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--dataset", choices=SIZES, help="a built-in data set")
     what.add_argument(

@@ -14,9 +14,9 @@ SLURM ends (SIGTERM) has not failed: a person cancelled it, or it returns to the
 Nor has a run that another process trains by now, as after a kill of Snakemake alone.
 """
 
-import argparse
 from pathlib import Path
 
+from normres.command_line import make_parser
 from normres.errors import run_command
 from normres.failures import add_attempt, end_attempt, final_reason, note_failure
 from normres.files import read_json
@@ -27,10 +27,7 @@ from normres.store import run_key
 
 
 def main(argv: list[str] | None = None) -> int:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add_attempt(parser, "train.py")
     parser.add_argument("--run", required=True, help="the run as JSON, as train.py takes it")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")

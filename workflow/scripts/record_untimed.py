@@ -11,10 +11,10 @@ attempt writes a table that says why there are no times, and exits with 0: of ti
 timing.csv and timing.json, of time_norms.py norm_cost.csv, which has no --details.
 """
 
-import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
+from normres.command_line import make_parser
 from normres.errors import run_command
 from normres.failures import add_attempt, end_attempt, final_reason, note_failure
 from normres.files import read_json
@@ -25,10 +25,7 @@ from time_training import write_results
 
 
 def main(argv: list[str] | None = None) -> int:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add_attempt(parser, "the timing")
     parser.add_argument(
         "--timed", type=Path, required=True, help="the list of what was to be timed"

@@ -24,6 +24,7 @@ import jinja2
 import pandas as pd
 
 from normres import gallery
+from normres.command_line import make_parser
 from normres.comparison_tables import read_comparisons, report_section
 from normres.errors import run_command
 from normres.files import read_json, write_text
@@ -54,6 +55,7 @@ from normres.tables import (
     untimed_configurations,
 )
 from normres.timing import MOST_ALIVE
+from normres.validation import value_text
 from normres.wording import duration, study_call
 
 TEMPLATES = Path(__file__).parents[1] / "report"
@@ -106,7 +108,7 @@ def timing_section(
     columns.append(number_column(rows["peak_memory_bytes"], "peak memory", "MB", 0, 1e-6))
     environments = [entry["environment"] for entry in timed if entry.get("environment")]
     found = {
-        ENVIRONMENT[key]: sorted({version_text(e[key]) for e in environments if key in e})
+        ENVIRONMENT[key]: sorted({value_text(e[key]) for e in environments if key in e})
         for key in TIMED_WITH
     }
     return {
@@ -170,7 +172,7 @@ def provenance(
     trained = {run: record for run, record in records.items() if record.get("environment")}
     values = {
         key: Counter(
-            version_text(record["environment"][key])
+            value_text(record["environment"][key])
             for record in trained.values()
             if record["environment"].get(key) is not None
         )
@@ -197,11 +199,6 @@ def provenance(
         "seconds": sum(record.get("train_seconds") or 0 for record in trained.values()),
         "between": [times[0], times[-1]] if times else [],
     }  # fmt: skip
-
-
-def version_text(value: Any) -> str:
-    """A value of an environment as text; a version stays as it is, unlike a number: 13.0."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # ---- The page ----
@@ -299,9 +296,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     for name, what in {
         "study": "study.json, beside runs/",
         "runs": "runs.csv of collect_runs",

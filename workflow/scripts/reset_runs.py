@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from normres.command_line import make_parser
 from normres.errors import InputError, run_command
 from normres.housekeeping import (
     STORE,
@@ -130,10 +131,7 @@ def _places(study: Path, run: str) -> list[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("study", help="the study's name")
     parser.add_argument("runs", nargs="+", metavar="run", help="a run's name, or a pattern")
     parser.add_argument("--everywhere", action="store_true", help="reset other studies' links, too")

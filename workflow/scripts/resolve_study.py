@@ -7,17 +7,17 @@ commands work on is listed here, so that none of them reads config.yaml. `defini
 in the name of the study's .definition file: by it a study.json of an earlier definition is known.
 """
 
-import argparse
 import json
 from pathlib import Path
 
+from normres.command_line import make_parser
 from normres.config import read_config
 from normres.errors import InputError, run_command
 from normres.files import digest, write_json
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--definition", required=True, help="the study as JSON")
     parser.add_argument("--out", type=Path, required=True, help="the study.json to write")
     arguments = parser.parse_args(argv)

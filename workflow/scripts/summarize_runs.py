@@ -12,7 +12,6 @@ Runs that diverged or failed are counted, and are in no mean. Times are those of
 over its repeats: the runs themselves may have shared the machine.
 """
 
-import argparse
 import html
 import math
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from normres.command_line import make_parser
 from normres.errors import InputError, run_command
 from normres.files import write_text
 from normres.inference import FRACTION, FREE, NONNEGATIVE, sampling_interval
@@ -380,9 +380,7 @@ def latex_escape(text: object) -> str:
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study.json")
     parser.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")
     parser.add_argument("--runs", type=Path, required=True, help="runs.csv of collect_runs")

@@ -19,6 +19,7 @@ import pandas as pd
 
 from normres import catalog
 from normres.analyses import ONE_WAY
+from normres.command_line import make_parser, require_positive
 from normres.devices import choose_computation, choose_device
 from normres.environment import describe
 from normres.errors import InputError, run_command
@@ -27,7 +28,6 @@ from normres.files import read_json
 from normres.leases import lease_for_timing
 from normres.models import norm_shapes
 from normres.norm_timing import FORWARD, LAYOUTS, TRAINING, Case, measure_cases
-from normres.plans import require_positive
 from normres.statistics import median_estimates
 from normres.tables import write_table
 from normres.timed import read_timed
@@ -71,10 +71,7 @@ def time_all(arguments: argparse.Namespace) -> int:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--timed", type=Path, required=True, help="what of a study is timed")
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
     parser.add_argument("--out", type=Path, required=True, help="csv to write")

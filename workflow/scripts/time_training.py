@@ -32,12 +32,13 @@ from typing import Any
 import pandas as pd
 
 from normres import catalog
+from normres.command_line import make_parser, require_positive
 from normres.errors import InputError, run_command
 from normres.failures import add_begun, note_failure, noted_attempt
 from normres.files import read_json, replacing, write_json
 from normres.leases import lease_for_timing
 from normres.options import applies, option_schemas
-from normres.plans import add_options, make_plan, require_positive
+from normres.plans import add_options, make_plan
 from normres.tables import write_table
 from normres.timed import read_timed
 from normres.timing import measure, timing_rows
@@ -84,10 +85,7 @@ def time_all(arguments: argparse.Namespace) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder made by prepare_data.py")
     parser.add_argument("--out", type=Path, required=True, help="csv to write")
     parser.add_argument(

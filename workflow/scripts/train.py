@@ -24,13 +24,14 @@ from signal import SIGINT
 from typing import Any
 
 from normres import catalog
+from normres.command_line import make_parser, require_positive
 from normres.errors import INTERRUPTED, STOPPED, run_command
 from normres.failures import add_begun, noted_attempt
 from normres.images import open_images
 from normres.interruption import Interrupted, StopRequest, waiting
 from normres.options import option_schemas
 from normres.outputs import write_first_epochs
-from normres.plans import add_options, check_code, make_plan, parse_plan, require_positive
+from normres.plans import add_options, check_code, make_plan, parse_plan
 from normres.store import StoredRun, link_outputs, run_key
 
 
@@ -51,10 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder made by prepare_data.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for the run's four files")
     parser.add_argument("--model", help=f"one of {', '.join(catalog.names('networks'))}")

@@ -1,6 +1,5 @@
 """What the commands that make a study's own tables share: arguments, groups of runs, cells."""
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from normres.command_line import make_parser
 from normres.inference import FREE, Bounds, Difference, mean_interval
 from normres.tables import configuration_columns, read_study, read_table, write_table
 
@@ -37,10 +37,7 @@ def read_inputs(doc: str, argv: Sequence[str] | None) -> Inputs:
 
     Raises InputError where a table is missing or is not the study's.
     """
-    summary, _, details = doc.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(doc)
     parser.add_argument("--study", type=Path, required=True, help="study.json, beside runs/")
     parser.add_argument("--runs", type=Path, required=True, help="runs.csv of collect_runs")
     parser.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")

@@ -8,43 +8,41 @@ BINS = 15  # Guo et al. 2017, section 2
 LOG_TEMPERATURES = (-5.0, 5.0)  # searched: 0.0067 to 148
 
 
-def expected_calibration_error(
-    log_probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS
-) -> float:
+def expected_calibration_error(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     """ECE: the mean over images of |accuracy - mean confidence| of the image's bin.
 
     log_probabilities: (n, classes); labels: (n,). Bins are of equal width in the confidence, the
     probability of the predicted class, and closed on the right (Guo et al. 2017, equation 3).
     """
-    confidence, correct, number = _binned(log_probabilities, labels, bins)
-    gaps = np.bincount(number, correct - confidence, minlength=bins)
+    confidence, correct, number = _binned(log_probabilities, labels)
+    gaps = np.bincount(number, correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> dict[str, np.ndarray]:
+def reliability(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """What the calibration error sums up: each bin's images, confidence and accuracy.
 
-    logits: (n, classes); labels: (n,). Returns float arrays (bins,): `share` of the images, and
+    logits: (n, classes); labels: (n,). Returns float arrays (BINS,): `share` of the images, and
     the means `confidence` and `accuracy`, NaN where a bin has no image.
     """
     log_probabilities = log_softmax(np.asarray(logits, np.float64), 1)
-    confidence, correct, number = _binned(log_probabilities, labels, bins)
-    count = np.bincount(number, minlength=bins).astype(float)
+    confidence, correct, number = _binned(log_probabilities, labels)
+    count = np.bincount(number, minlength=BINS).astype(float)
     some = np.where(count > 0, count, np.nan)
     return {
         "share": count / len(labels),
-        "confidence": np.bincount(number, confidence, minlength=bins) / some,
-        "accuracy": np.bincount(number, correct, minlength=bins) / some,
+        "confidence": np.bincount(number, confidence, minlength=BINS) / some,
+        "accuracy": np.bincount(number, correct, minlength=BINS) / some,
     }
 
 
 def _binned(
-    log_probabilities: np.ndarray, labels: np.ndarray, bins: int
+    log_probabilities: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each image's confidence, whether it is classified correctly, and the number of its bin."""
     confidence = np.exp(log_probabilities.max(axis=1))
     correct = log_probabilities.argmax(axis=1) == labels
-    return confidence, correct, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return confidence, correct, np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
 def negative_log_likelihood(log_probabilities: np.ndarray, labels: np.ndarray) -> float:

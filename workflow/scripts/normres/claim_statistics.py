@@ -238,9 +238,8 @@ def _of_series(call: Call, series: pd.DataFrame, tables: Tables, star: str) -> p
         case "epochs_to_share":
             gain = series.iloc[:, -1] - series.iloc[:, 0]
             if (gain <= 0).any():
-                raise UnknownError(
-                    f"not every run of {configuration_name(call.arguments[0])} gains"
-                )
+                name = configuration_name(call.arguments[0], star)
+                raise UnknownError(f"not every run of {name} gains")
             return _first_reach(series, series.iloc[:, 0] + call.arguments[1].value * gain)
     target = evaluate(call.arguments[1], tables, star)
     if not target.exact:

@@ -159,12 +159,12 @@ def verdict(weighed: Part | Group) -> str:
     return REFUTED if weighed.refuted() else UNDECIDED
 
 
-def holm_refuted(parts: Sequence[Part | Group], alpha: float = ALPHA) -> set[int]:
+def holm_refuted(parts: Sequence[Part | Group]) -> set[int]:
     """The numbers of those of the parts of an "and" that are refuted, by all steps of Holm."""
     found: set[int] = {i for i, part in enumerate(parts) if part.exact and part.refuted()}
     open_parts = [i for i, part in enumerate(parts) if not part.exact]
     while open_parts:
-        now = [i for i in open_parts if parts[i].refuted(alpha / len(open_parts))]
+        now = [i for i in open_parts if parts[i].refuted(ALPHA / len(open_parts))]
         if not now:
             break
         found.update(now)

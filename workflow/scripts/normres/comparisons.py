@@ -13,7 +13,7 @@ from typing import Any
 
 from normres.errors import InputError
 from normres.files import read_json
-from normres.validation import check_name, show
+from normres.validation import check_name, show, value_text
 
 # The most that a study declares: with more, an adjustment for all of them leaves little to find.
 MOST_DECLARED = 60
@@ -105,7 +105,7 @@ def _check_sides(
             if not any(_same(value, other) for other in allowed):
                 raise InputError(
                     f"{place}.{side}.{key}: {show(value)} is not in the study; allowed: "
-                    f"{', '.join(map(_text, allowed))}"
+                    f"{', '.join(map(value_text, allowed))}"
                 )
     of, against = entry["of"], entry["against"]
     if set(of) != set(against):
@@ -144,7 +144,3 @@ def _same(one: Any, other: Any) -> bool:
 
 def _key(configuration: Configuration) -> tuple[Any, ...]:
     return tuple((name, str(value)) for name, value in configuration.items())
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

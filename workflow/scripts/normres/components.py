@@ -19,7 +19,7 @@ class Component:
     p: float = nan
 
 
-def crossed_components(table: np.ndarray, confidence: float = CONFIDENCE) -> dict[str, Component]:
+def crossed_components(table: np.ndarray) -> dict[str, Component]:
     """Components of y[i, j] = mean + row[i] + column[j] + interaction[i, j], all effects random.
 
     table: (rows, columns), one number a cell, two of each at least. Estimates are those of the
@@ -45,7 +45,7 @@ def crossed_components(table: np.ndarray, confidence: float = CONFIDENCE) -> dic
     }
     squares = {name: 0.0 if square < rounding else square for name, square in squares.items()}
     error, error_df = squares["interaction"], df["interaction"]
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     found = {}
     for name, repeats in (("rows", c), ("columns", r)):
         low, high = _difference_interval(squares[name], df[name], error, error_df, tail)

@@ -15,10 +15,8 @@ import yaml
 
 from normres.errors import InputError
 from normres.grid import Study, expand
-from normres.options import option_schemas, schema
+from normres.options import LOADER, option_schemas, schema
 from normres.validation import check, check_name, check_plain, coerce, config_schema
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 # Exit codes beside 0 and 1; the latter two are those of sysexits.h.
 BAD_INPUT = 2  # trying again does not help
@@ -51,6 +52,15 @@ def run_command(main: Callable[[], int | None]) -> None:
     finally:
         # The interpreter would look through all that is left once more: 0.8 s where torch is.
         gc.freeze()
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End with one line at an InputError, where Snakemake would print a traceback."""
+    try:
+        yield
+    except InputError as error:
+        end(str(error), BAD_INPUT)
 
 
 def end(message: str, code: int) -> None:

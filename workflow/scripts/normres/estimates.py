@@ -267,7 +267,7 @@ def progress_file(study: str, run: str) -> Path:
 
 
 def timed_configurations(study: Study) -> list[Run]:
-    """A run of each configuration that is timed by itself (see timed.py)."""
+    """A run of each configuration that is timed by itself (see distinct.py)."""
     found = {}
     for run in study.runs:
         axes = [axis for axis in run.axes.items() if axis[0] not in UNTIMED_OPTIONS]

@@ -147,8 +147,8 @@ class _Parser:
         if not self.accept(token):
             self.fail(f"expected {token!r}")
 
-    def deeper(self, levels: int = 1) -> None:
-        self.depth += levels
+    def deeper(self) -> None:
+        self.depth += 1
         if self.depth > DEEPEST:
             self.fail(f"nested too deeply; the most is {DEEPEST} levels")
 

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from normres.command_line import make_parser
 from normres.figure_metadata import describe_origin, file_metadata
 from normres.files import replacing, write_text
 from normres.parts import mark, number_parts
@@ -33,7 +34,7 @@ from normres.tables import (
     read_table,
     write_table,
 )
-from normres.wording import estimate_text
+from normres.wording import estimate_text, listed
 
 INK, FAINT, GRID = "#222222", "#606060", "#E4E4E4"
 TITLE, TEXT, SMALL = 10.0, 7.5, 6.8  # font sizes in points
@@ -89,6 +90,7 @@ DASHES = ["solid", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.4, 1.2, 1.4)), (0, 
 MARKERS = ["o", "s", "^", "D", "v", "P"]
 
 MARGIN = 0.12  # inches around the page
+LEAST_WIDTH = 4.4  # inches, of a page: panels grow to fill it
 NARROW = 1.6  # inches: width of a panel where three or more stand side by side
 WIDEST = 9.5  # inches: what is wider becomes too small to read in the report
 LINE = 1.35  # line height over font size
@@ -122,11 +124,9 @@ class Look:
         return next(shade for shade in shades if luminance(shade) <= 1.05 / 4.5 - 0.05)
 
 
-def parser(description: str, *tables: str) -> argparse.ArgumentParser:
+def parser(doc: str, *tables: str) -> argparse.ArgumentParser:
     """The options that all plot commands share, and one for each further table of a figure."""
-    result = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = make_parser(doc)
     result.add_argument("--study", type=Path, required=True, help="study.json")
     result.add_argument("--bands", type=Path, required=True, help="bands.csv of summarize_runs")
     result.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")
@@ -211,7 +211,7 @@ def subject(study: Mapping[str, Any]) -> str:
     """What the study compares, for a title: "network and norm"; empty for one configuration."""
     parts = ["network"] * (len(study["models"]) > 1) + ["norm"] * (len(study["norms"]) > 1)
     parts += [axis.replace("_", " ") for axis in study["axes"] if len(study["axes"][axis]) > 1]
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+    return listed(parts)
 
 
 def ask(study: Mapping[str, Any], comparing: str, single: str) -> str:
@@ -264,7 +264,6 @@ def page(
     right: float,
     above: float = 0.25,
     below: float = 0.42,
-    least: float = 4.4,
     margin: float = 0.0,
     seeds: bool = True,
 ) -> tuple[Figure, np.ndarray]:
@@ -277,7 +276,6 @@ def page(
         notes: footnotes, a paragraph each; empty ones are left out.
         left: room for the first column's axis labels; right: room for labels beside each panel.
         above: room above each row for its titles; below: room under the last for the x axis.
-        least: the least width of the page; panels grow to fill it.
         margin: room for labels right of the last panel, beside `right`.
         seeds: whether what is drawn rests on the study's runs.
 
@@ -285,7 +283,7 @@ def page(
         The figure and its axes, shape `grid`.
     """
     rows, columns = grid
-    spare = max(0.0, least - 2 * MARGIN - left - margin - columns * (panel[0] + right))
+    spare = max(0.0, LEAST_WIDTH - 2 * MARGIN - left - margin - columns * (panel[0] + right))
     wide, high = panel[0] + spare / columns, panel[1]
     width = 2 * MARGIN + left + columns * (wide + right) + margin
     inner = width - 2 * MARGIN

@@ -15,7 +15,9 @@ SCRIPTS = Path(__file__).parent.parent
 PACKAGE = "normres"
 
 # Modules that a command imports but that cannot change a number or a drawing.
-WITHOUT_EFFECT = {f"{PACKAGE}.{name}" for name in ("errors", "files", "progress", "catalog")}
+WITHOUT_EFFECT = {
+    f"{PACKAGE}.{name}" for name in ("errors", "files", "progress", "catalog", "command_line")
+}
 
 # Fields that differ between Python 3.11, 3.12 and 3.13 or carry no meaning for what is computed.
 IGNORED_FIELDS = {"type_params", "type_comment", "kind", "ctx"}

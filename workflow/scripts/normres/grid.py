@@ -1,6 +1,5 @@
 """A study and its runs: the grid of models, norms, axes and seeds, expanded and checked."""
 
-import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from normres.analyses import check_analyses
 from normres.constraints import check_last_batch, check_norm
 from normres.dataset_facts import CLASSES, SHAPES, SIZES
 from normres.errors import InputError
-from normres.files import expand_home
+from normres.files import checksum, expand_home
 from normres.options import (
     SEED_OPTIONS,
     applies,
@@ -21,7 +20,7 @@ from normres.options import (
     own_seeds,
     resolve,
 )
-from normres.validation import check_name, show
+from normres.validation import check_name, show, value_text
 
 # Runs of a study: beyond, Snakemake needs minutes to find out what there is to do.
 MOST_RUNS = 100_000
@@ -53,7 +52,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run's folder below runs/, e.g. resnet/batch/learning_rate=0.001/seed0."""
-        axes = [f"{axis}={_text(value)}" for axis, value in self.axes.items()]
+        axes = [f"{axis}={value_text(value)}" for axis, value in self.axes.items()]
         return "/".join([self.model, self.norm, *axes, f"seed{self.seed}"])
 
 
@@ -372,7 +371,7 @@ def _dataset(study: Mapping[str, Any], where: str) -> dict[str, Any]:
         if folder is None:
             shown = show(given["folder"], most=300)
             raise InputError(f"{where}.dataset.folder: there is no folder {shown}")
-        place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+        place = checksum(str(folder.resolve()).encode())[:8]
         name = folder.resolve().name[:60]
         name = "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
         dataset = {"id": f"{name or 'folder'}-{place}", "name": name, "folder": str(folder)}
@@ -395,7 +394,3 @@ def _normal(value: Any, option_schema: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         return [_normal(item, option_schema) for item in value]
     return float(value) if option_schema["type"] == "number" else value
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

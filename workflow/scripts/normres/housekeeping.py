@@ -17,7 +17,7 @@ from normres.store import StoredRun, run_key
 
 STORE = "store"
 UNREADABLE = "state.unreadable*"
-DEFINITION = ".definition-"  # and a digest: an empty file, see mark_definition (compare.smk)
+DEFINITION = ".definition-"  # and a digest: an empty file, see mark_definition (lists.smk)
 QUIET_SECONDS = 3600  # a temporary file that nobody has written to for so long is a leftover
 
 

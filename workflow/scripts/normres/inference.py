@@ -76,7 +76,7 @@ class Difference:
 class Equivalence:
     """Two one-sided tests of whether |a - b| is below a margin.
 
-    p: the larger one of both, so that p < alpha says equivalent. low, high: the 1 - 2 alpha
+    p: the larger one of both, so that p < ALPHA says equivalent. low, high: the 1 - 2 ALPHA
     interval of the difference; equivalent where it lies within -margin..margin. df: degrees of
     freedom.
     """
@@ -103,36 +103,7 @@ def mean_interval(
     NaN in `x` are left out. bounds: what the quantity cannot go below and above; the interval is
     cut there. One number, or equal ones, have no interval. (Student 1908, Biometrika 6.)
     """
-    return _t_interval(numbers(x), confidence, bounds)
-
-
-def prediction_interval(
-    x: Sequence[float],
-    confidence: float = CONFIDENCE,
-    bounds: Bounds = FREE,
-) -> Estimate:
-    """The mean of `x` with the interval for one new number: mean +- t(n - 1) sd sqrt(1 + 1/n).
-
-    It is what a single run from elsewhere is compared with; that run's own spread is in it. (Hahn &
-    Meeker 1991, Statistical Intervals, 4.7.) Like `mean_interval` otherwise.
-    """
-    return _t_interval(numbers(x), confidence, bounds, new_run=True)
-
-
-def t_half_width(n: Any, sd: Any, confidence: float = CONFIDENCE, new_run: bool = False) -> Any:
-    """Half the width of Student's t interval of a mean of `n` numbers; numbers or arrays alike.
-
-    new_run: for one more number instead of the mean. NaN for n < 2.
-    """
-    return stats.t.ppf((1 + confidence) / 2, n - 1) * sd * (new_run + 1 / n) ** 0.5
-
-
-def _t_interval(
-    x: np.ndarray,
-    confidence: float,
-    bounds: Bounds,
-    new_run: bool = False,
-) -> Estimate:
+    x = numbers(x)
     n = len(x)
     if n == 0:
         return Estimate(0, nan, nan, nan, nan, NO_RUNS)
@@ -144,8 +115,16 @@ def _t_interval(
     if is_constant(x):
         return Estimate(n, mean, 0.0, nan, nan, NO_SPREAD.format(n=n))
     sd = float(x.std(ddof=1))
-    half = float(t_half_width(n, sd, confidence, new_run))
+    half = float(t_half_width(n, sd, confidence))
     return Estimate(n, mean, sd, *_clip(mean - half, mean + half, bounds))
+
+
+def t_half_width(n: Any, sd: Any, confidence: float = CONFIDENCE, new_run: bool = False) -> Any:
+    """Half the width of Student's t interval of a mean of `n` numbers; numbers or arrays alike.
+
+    new_run: for one more number instead of the mean. NaN for n < 2.
+    """
+    return stats.t.ppf((1 + confidence) / 2, n - 1) * sd * (new_run + 1 / n) ** 0.5
 
 
 def difference(
@@ -193,7 +172,6 @@ def equivalence(
     margin: float,
     *,
     paired: bool = False,
-    alpha: float = ALPHA,
 ) -> Equivalence:
     """Two one-sided t tests (TOST) of whether the means differ by less than `margin`.
 
@@ -204,7 +182,7 @@ def equivalence(
 
     if not margin > 0:
         raise ValueError(f"margin {margin} is not positive")
-    found = difference(a, b, paired=paired, confidence=1 - 2 * alpha)
+    found = difference(a, b, paired=paired, confidence=1 - 2 * ALPHA)
     kept = {"n_a": found.n_a, "n_b": found.n_b, "estimate": found.estimate, "margin": margin}
     kept |= {"low": found.low, "high": found.high, "df": found.df, "reason": found.reason}
     if isnan(found.low):
@@ -213,7 +191,7 @@ def equivalence(
         p = ttost_paired(*pairs(a, b), -margin, margin)[0]
     else:
         p = ttost_ind(numbers(a), numbers(b), -margin, margin, usevar="unequal")[0]
-    return Equivalence(**kept, p=float(p), equivalent=bool(p < alpha))
+    return Equivalence(**kept, p=float(p), equivalent=bool(p < ALPHA))
 
 
 def holm(ps: Sequence[float]) -> np.ndarray:
@@ -231,15 +209,13 @@ def holm(ps: Sequence[float]) -> np.ndarray:
     return np.where(np.isnan(ps), nan, adjusted)
 
 
-def sampling_interval(
-    correct: int, images: int, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
+def sampling_interval(correct: int, images: int) -> tuple[float, float]:
     """Wilson's interval (1927, JASA 22) of one network's accuracy for the images sampled.
 
     `correct` of `images` test images, taken as a random sample of all images of their kind: what
     another test set of this size would change. It says nothing about other seeds.
     """
-    found = stats.binomtest(correct, images).proportion_ci(confidence, method="wilson")
+    found = stats.binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
 
 

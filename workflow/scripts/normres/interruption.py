@@ -49,14 +49,14 @@ class StopRequest:
             raise Interrupted(self.received)
 
 
-def waiting(reason: str, stop: StopRequest) -> Callable[[], None]:
+def waiting(reason: str, stop: StopRequest | None = None) -> Callable[[], None]:
     """What to do while waiting for something: say so once, and obey a stop signal."""
-    said = []
+    said = iter([f"waiting: {reason}"])
 
     def wait() -> None:
-        if not said:
-            said.append(reason)
-            print(f"waiting: {reason}", flush=True)
-        stop.check()
+        for line in said:
+            print(line, flush=True)
+        if stop is not None:
+            stop.check()
 
     return wait

@@ -19,6 +19,7 @@ from typing import IO, Any
 from filelock import FileLock
 
 from normres.gpus import visible_gpus
+from normres.interruption import waiting
 from normres.locks import try_flock, try_lock
 from normres.promises import may_use_gpu
 
@@ -96,11 +97,11 @@ def lease_for_timing(device: str, gpus: int | None, runs_per_gpu: int) -> None:
 
     `device` and `gpus` are those of devices.choose_device. Says once what is waited for.
     """
-    lease_machine(say_once("another timing is at work here"))
+    lease_machine(waiting("another timing is at work here"))
     if may_use_gpu(device, gpus) and visible_gpus():
-        lease_gpu(runs_per_gpu, say_once("no GPU is free of runs"), exclusive=True)
+        lease_gpu(runs_per_gpu, waiting("no GPU is free of runs"), exclusive=True)
     else:
-        lease_cpu(say_once("runs are at work here"))
+        lease_cpu(waiting("runs are at work here"))
 
 
 def _wait_for(take: Callable[[], Any], while_waiting: Callable[[], None]) -> Any:
@@ -113,17 +114,6 @@ def _wait_for(take: Callable[[], Any], while_waiting: Callable[[], None]) -> Any
     if waited:
         print("waited for it", flush=True)
     return taken
-
-
-def say_once(text: str) -> Callable[[], None]:
-    """A function that says what is waited for, the first time that it is called."""
-    said = iter([text])
-
-    def wait() -> None:
-        for line in said:
-            print(f"waiting: {line}", flush=True)
-
-    return wait
 
 
 def lease_folder() -> Path:

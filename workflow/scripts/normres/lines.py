@@ -40,7 +40,6 @@ def line_figure(
     question: str,
     study: Mapping[str, Any],
     notes: Sequence[str],
-    digits: int = 1,
     most: float = math.inf,
 ) -> Figure:
     """Draw `rows`: panel (its title), line, x, mean, low, high, n; a panel and line in their order.
@@ -49,13 +48,11 @@ def line_figure(
     number, not the last one's. A column `zero` marks rows whose mean has no logarithm: a cross at
     the lower edge. What a line's rows share of their configurations' columns is what
     it shows (see parts.py). looks: of each line. columns: of panels; all in one row of up to 4 by
-    default, where they fit. digits: of the number at a line's end. most: what y cannot exceed.
+    default, where they fit. most: what y cannot exceed.
     """
     panels = rows["panel"].drop_duplicates().tolist() or [""]
     count = rows.loc[rows["mean"].notna(), "n"].nunique() > 1
-    ends = {
-        panel: end_labels(rows[rows["panel"] == panel], looks, x, count, digits) for panel in panels
-    }
+    ends = {panel: end_labels(rows[rows["panel"] == panel], looks, x, count) for panel in panels}
     texts = [text for own in ends.values() for _, _, text, _ in own.values()] + [""]
     right = 0.3 + max(figures.label_width(text) for text in texts)
     columns = columns or figures.fitting_columns(min(4, len(panels)), right)
@@ -162,7 +159,7 @@ def set_ticks(place: Axes, x: pd.Series, axis: Axis) -> None:
 
 
 def end_labels(
-    rows: pd.DataFrame, looks: Mapping[str, Look], x: Axis, count: bool, digits: int
+    rows: pd.DataFrame, looks: Mapping[str, Look], x: Axis, count: bool
 ) -> dict[str, tuple[float, float, str, Look]]:
     """Where each line ends, and what stands there, by line."""
     ends = {}
@@ -172,8 +169,7 @@ def end_labels(
             last = own.iloc[-1]
             ringed = own[own["ring"]] if "ring" in own else own.head(0)
             row, at = (ringed.iloc[0], f"{ringed['x'].iloc[0]:g}: ") if len(ringed) else (last, "")
-            form = f"{{:.{digits}f}}"
-            text = figures.end_text(line, row, "mean", count=count, form=form, at=at)
+            text = figures.end_text(line, row, "mean", count=count, at=at)
             ends[line] = (float(placed(own["x"], x).iloc[-1]), last["mean"], text, look)
     return ends
 

@@ -9,6 +9,7 @@ import yaml
 
 from normres import catalog
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, where it was built
 SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 
 # Options that change how much memory training takes, but not the network.
@@ -47,7 +48,7 @@ SEED_OPTIONS = ("initialization_seed", "order_seed")
 @cache
 def schema() -> dict[str, Any]:
     """The JSON schema of config.yaml."""
-    return yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return yaml.load(SCHEMA_FILE.read_text(encoding="utf-8"), LOADER)
 
 
 def option_schemas() -> dict[str, dict[str, Any]]:

@@ -7,9 +7,8 @@ parameters hold fingerprints of the code instead (see fingerprint.py).
 
 import os
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +18,8 @@ from normres import fingerprint, gallery
 from normres.analyses import ANALYSES, NORM_COST, check_analyses
 from normres.claims import study_claims
 from normres.config import Config, check_file, read_config
-from normres.counted import list_networks
-from normres.errors import InputError
+from normres.distinct import list_networks, list_timed
+from normres.errors import InputError, one_line
 from normres.failures import count_failures, retry_files
 from normres.files import canonical, digest
 from normres.gpus import visible_gpus
@@ -28,7 +27,7 @@ from normres.grid import RUN_FILES, Run, Study
 from normres.housekeeping import DEFINITION
 from normres.memory import RUN_MB, share_memory
 from normres.options import option_schemas
-from normres.timed import TIMINGS, list_timed
+from normres.timed import TIMINGS
 
 RESULTS = Path("results")
 
@@ -38,6 +37,7 @@ TABLES = (
     *("summary.tex", "classes.csv", "confusion.csv", "hardest_images.csv", "claims.csv"),
     *("comparisons.csv", "comparisons.md"),
 )
+LISTS = ("networks", *TIMINGS, "claims", "comparisons")  # see Pipeline.listed
 COLLECTED = ("history.csv", "run.json")  # of a run's files, those that tables are made from
 ALL_CORES = 1_000_000  # threads of a job that wants the machine alone: Snakemake has fewer to give
 LONGEST_ARGUMENT = 100_000  # bytes; Linux allows 131,072 for a whole shell command
@@ -65,16 +65,6 @@ def load_pipeline(config: Mapping[str, Any], files: Iterable[str | Path] = ()) -
         for path in files:
             check_file(path)
         return Pipeline(read_config(config))
-
-
-@contextmanager
-def one_line() -> Iterator[None]:
-    """End with one line and exit code 2 at an InputError, instead of Snakemake's traceback."""
-    try:
-        yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 class Pipeline:
@@ -231,7 +221,7 @@ class Pipeline:
 
         kind: "networks", the distinct ones with their code and data (so a new seed recounts
         nothing); "claims", see claims.py; "comparisons", those declared; one of TIMINGS, see
-        timed.py. Of a timing it holds how often that one has failed: one failure more makes the
+        distinct.py. Of a timing it holds how often that one has failed: one failure more makes the
         next call try again, and leaves the other timing alone.
         """
         listed = self._lists[study][kind]
@@ -239,17 +229,13 @@ class Pipeline:
             listed = listed | {"failures": failed}
         return canonical(listed)
 
-    def timed_text(self, wildcards) -> str:
-        """`listed` of a job's study and timing."""
-        return self.listed(wildcards.timing, wildcards.study)
+    def list_text(self, wildcards) -> str:
+        """`listed` of a job's study and kind."""
+        return self.listed(wildcards.kind, wildcards.study)
 
     def list_file(self, kind: str, study: str) -> str:
         """A file whose name changes with `listed`, which it holds."""
         return f"{RESULTS}/{study}/.{kind}-{digest(self.listed(kind, study).encode())}.json"
-
-    def text_of(self, kind: str) -> Callable[[Any], str]:
-        """What gives `listed` of a job's study."""
-        return lambda wildcards: self.listed(kind, wildcards.study)
 
     def file_of(self, kind: str) -> Callable[[Any], str]:
         """What gives `list_file` of a job's study."""
@@ -360,10 +346,6 @@ class Pipeline:
     def all_figures(self, wildcards) -> list[str]:
         """Every figure of every selected study."""
         return [path for study in self.studies for path in self.figure_files(study)]
-
-    def all_reports(self, wildcards) -> list[str]:
-        """The report of every selected study."""
-        return [f"{RESULTS}/{study}/report.html" for study in self.studies]
 
     def crate_files(self, wildcards) -> list[str]:
         """What has to be there before a job's study is packed as a crate."""

@@ -40,15 +40,6 @@ def add_options(parser: argparse.ArgumentParser, title: str) -> None:
         group.add_argument(f"--{name}", metavar="VALUE", help=text)
 
 
-def require_positive(
-    parser: argparse.ArgumentParser, arguments: argparse.Namespace, *names: str
-) -> None:
-    """End with the parser's error where one of these options is given and below 1."""
-    for name in names:
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            parser.error(f"--{name.replace('_', '-')} is at least 1, not {value}")
-
-
 def make_plan(given: Mapping[str, Any]) -> dict[str, Any]:
     """A plan from single values, texts as a command line has them; None stands for not given.
 

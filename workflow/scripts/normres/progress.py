@@ -31,7 +31,7 @@ from normres.config import unasked_studies
 from normres.estimates import progress_file
 from normres.failures import said_at_last
 from normres.gpus import gpu_trouble, mps_is_running
-from normres.pipeline import Pipeline
+from normres.pipeline import RESULTS, Pipeline
 from normres.time_left import Key, State, TimeLeft
 from normres.timed import TIMINGS
 from normres.wording import duration
@@ -261,9 +261,9 @@ class Display(logging.Handler):
     def fail(self, log: list[str] | str) -> None:
         """Called when a job has failed; each failed job was named when it failed."""
         self._end()
-        reports = [path for path in self.pipeline.all_reports(None) if Path(path).exists()]
-        if reports:
-            self.say(f"Report of what is there: {', '.join(reports)}")
+        reports = [RESULTS / study / "report.html" for study in self.pipeline.studies]
+        if there := [str(path) for path in reports if path.exists()]:
+            self.say(f"Report of what is there: {', '.join(there)}")
         logs = log if isinstance(log, str) else ", ".join(log)
         self.say(f"Not complete; Snakemake's log: {logs}", style="bold")
 

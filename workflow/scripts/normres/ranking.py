@@ -4,12 +4,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from normres.inference import CONFIDENCE, holm
+from normres.inference import ALPHA, holm
 
 
-def rank_intervals(
-    mean: np.ndarray, sd: np.ndarray, n: np.ndarray, confidence: float = CONFIDENCE
-) -> pd.DataFrame:
+def rank_intervals(mean: np.ndarray, sd: np.ndarray, n: np.ndarray) -> pd.DataFrame:
     """Rank means from the largest, and give each the ranks that the data do not exclude.
 
     Args:
@@ -18,7 +16,7 @@ def rank_intervals(
     Returns:
         The columns `rank` (1 is the largest mean; equal means share the smaller rank), `rank_low`
         and `rank_high`, a row a group; NaN for a group without a mean. All K intervals hold at once
-        with about `confidence` where groups have as many runs, else perhaps with less: a group's
+        with about 95 % where groups have as many runs, else perhaps with less: a group's
         ranks go from 1 + the number of groups significantly above it to K - the number of those
         below it, where all pairs are compared by Welch's test with Holm's adjustment. (Mogstad,
         Romano, Shaikh & Wilhelm 2024, Review of Economic Studies 91, section 3; Holm instead of
@@ -33,7 +31,7 @@ def rank_intervals(
         found = stats.ttest_ind_from_stats(mean[a], sd[a], n[a], mean[b], sd[b], n[b], False)
     one_side = ((sd[a] == 0) | (sd[b] == 0)) & (n[a] != n[b])  # as in inference.difference
     p = np.where(one_side | ((sd[a] == 0) & (sd[b] == 0)), np.nan, found.pvalue)
-    differ = holm(p) < 1 - confidence
+    differ = holm(p) < ALPHA
     above, below = np.zeros(len(mean)), np.zeros(len(mean))
     upper, lower = np.where(mean[a] > mean[b], (a, b), (b, a))
     np.add.at(above, lower[differ], 1)

@@ -15,6 +15,7 @@ from normres.options import has_default
 from normres.report_claims import NOT_MEASURED
 from normres.report_tables import configuration_label, number_text
 from normres.tables import axis_text, configurations, norm_title, timing_repeats
+from normres.wording import listed
 
 MOST_NAMED = 8  # values of an axis
 MOST_SENTENCES, MOST_CLAUSES = 3, 6  # declared comparisons told in full, or in short
@@ -294,11 +295,6 @@ def limitations(
 def plural(number: int, noun: str) -> str:
     """A number with its noun: "1 seed", "3 seeds"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def listed(parts: Sequence[str]) -> str:
-    """Words in a row: "a, b and c"."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
 def some(values: Sequence[Any]) -> str:

@@ -1,19 +1,17 @@
-"""What needs no normal distribution: permutation tests, and bootstraps over seeds and images."""
+"""What needs no normal distribution: permutation tests, and a bootstrap over seeds and images."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, comb, isfinite, log10, nan
+from math import ceil, comb, log10, nan
 
 import numpy as np
 from scipy import stats
 
-from normres.inference import CONFIDENCE, NO_RUNS, Estimate, holm, numbers, pairs
+from normres.inference import CONFIDENCE, numbers, pairs
 
 MOST_EXACT = 50_000  # arrangements of a permutation test that are all looked at; beyond, a sample
 SIGNIFICANT = 10  # digits of differences of means, beside the largest number
-SAMPLED = 9_999  # arrangements, or bootstrap samples, that are drawn
-LEAST_FOR_BOOTSTRAP = 20  # runs: a bootstrap of fewer has too short intervals
+SAMPLED = 9_999  # arrangements that are drawn
 LEAST_SEEDS = 5  # of the crossed bootstrap, on each side
 CROSSED_SAMPLES = 2_000  # the sd of this many has a standard error of 1.6 %
 SEED = 0  # of what is drawn: the same data give the same numbers
@@ -42,8 +40,6 @@ class CrossedSpread:
     the interval for other seeds and other images of the same kinds. reason: why there is none.
     """
 
-    seeds_a: int
-    seeds_b: int
     images: int
     estimate: float
     sd: float
@@ -107,59 +103,6 @@ def smallest_p(n_a: int, n_b: int, *, paired: bool = False) -> float:
     return min(1.0, 2 / arrangements)
 
 
-def smallest_adjusted(smallest: Sequence[float]) -> np.ndarray:
-    """The least p that each test of a family can have after Holm's adjustment.
-
-    smallest: what each can have alone. Holm's adjusted values never fall when a p value rises, so
-    those of the least p values are the least.
-    """
-    return holm(smallest)
-
-
-def bca_interval(
-    x: np.ndarray,
-    statistic: Callable[[np.ndarray], float],
-    *,
-    confidence: float = CONFIDENCE,
-    samples: int = SAMPLED,
-) -> Estimate:
-    """The bias-corrected and accelerated bootstrap interval of a statistic of runs.
-
-    Args:
-        x: an entry a run along the first axis: numbers (n,), or curves (n, epochs).
-        statistic: takes such an array and returns a number, as np.median does, or a function of the
-            mean curve.
-
-    For medians and functionals of curves with LEAST_FOR_BOOTSTRAP runs or more; for means there is
-    `mean_interval`. (Efron 1987, JASA 82.) `sd` of the result is the bootstrap's standard error.
-    """
-    x = np.asarray(x, float)
-    n = len(x)
-    if not n:
-        return Estimate(0, nan, nan, nan, nan, NO_RUNS)
-    estimate = float(statistic(x))
-    if n < LEAST_FOR_BOOTSTRAP:
-        reason = f"a bootstrap needs {LEAST_FOR_BOOTSTRAP} runs, there are {n}"
-        return Estimate(n, estimate, nan, nan, nan, reason)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)  # 0 / 0 where all samples are equal
-        found = stats.bootstrap(
-            (np.arange(n),),
-            lambda chosen: statistic(x[chosen]),
-            vectorized=False,
-            n_resamples=samples,
-            confidence_level=confidence,
-            method="BCa",
-            rng=np.random.default_rng(SEED),
-        )
-    low, high = map(float, found.confidence_interval)
-    if not (isfinite(low) and isfinite(high)) or found.standard_error == 0:
-        reason = "the statistic is the same in all bootstrap samples"
-        return Estimate(n, estimate, nan, nan, nan, reason)
-    return Estimate(n, estimate, float(found.standard_error), low, high)
-
-
 def crossed_spread(
     correct_a: np.ndarray,
     correct_b: np.ndarray,
@@ -197,11 +140,10 @@ def crossed_spread(
     if paired and len(a) != len(b):
         raise ValueError(f"pairs need two lists of one length, not {len(a)} and {len(b)}")
     images = a.shape[1]
-    sizes = {"seeds_a": len(a), "seeds_b": len(b), "images": images}
     if min(len(a), len(b)) < LEAST_SEEDS or images < 2:
         estimate = float(a.mean() - b.mean()) if a.size and b.size else nan
         reason = f"seeds and test images are told apart from {LEAST_SEEDS} runs on each side on"
-        return CrossedSpread(**sizes, estimate=estimate, **_NO_SPREAD, reason=reason)
+        return CrossedSpread(images, estimate, **_NO_SPREAD, reason=reason)
     both, seeds_only, images_only = _crossed_samples(a, b, paired, samples)
     both, seeds_only, images_only = (part.var(ddof=1) for part in (both, seeds_only, images_only))
     shared = _interaction(1.0 * a - b) if paired else _interaction(a) + _interaction(b)
@@ -210,8 +152,8 @@ def crossed_spread(
     estimate = float(a.mean() - b.mean())
     half = _crossed_quantile(a, b, paired, sd, confidence) * sd
     return CrossedSpread(
-        **sizes,
-        estimate=estimate,
+        images,
+        estimate,
         sd=float(sd),
         seeds_sd=float(seeds_sd),
         images_sd=float(images_sd),

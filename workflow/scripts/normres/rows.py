@@ -13,6 +13,7 @@ from normres.figures import Look
 from normres.parts import showing
 from normres.report_tables import configuration_label
 
+WIDTH = 3.0  # inches, of the panel
 ROW, GAP = 0.21, 0.12  # inches: height of a row, room between columns of text
 LEGEND_LINE = 0.14  # inches: height of a line of a legend
 
@@ -25,7 +26,6 @@ def row_page(
     question: str,
     study: Mapping[str, Any],
     notes: Sequence[str],
-    width: float = 3.0,
     shows: Sequence[Mapping[str, str]] = (),
 ) -> tuple[Figure, Axes]:
     """A page with one panel of rows, from the top; `results` and their `header` stand right of it.
@@ -37,7 +37,7 @@ def row_page(
     right = max(figures.text_width(text, figures.TEXT) for text in [*results, header]) + GAP
     figure, grid = figures.page(
         (1, 1),
-        (width, ROW * (len(names) + 0.6)),
+        (WIDTH, ROW * (len(names) + 0.6)),
         question=question,
         study=study,
         notes=notes,

@@ -53,29 +53,27 @@ def mean_estimates(
     return pd.DataFrame({"n": n, "mean": mean, "sd": sd, "low": low, "high": high})
 
 
-def median_estimates(
-    values: pd.DataFrame, by: Sequence[str], column: str, *, confidence: float = CONFIDENCE
-) -> pd.DataFrame:
+def median_estimates(values: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
     """Estimate the median of `column` in each group of rows that agree in `by`.
 
     Args:
         values: a row a repeat; empty cells are left out.
         by: the columns that define the groups; an empty cell in one of them is a value like others.
         column: what the median is of.
-        confidence: the interval's least coverage, whatever the distribution, for independent rows.
 
     Returns:
         A frame indexed by `by`, in order of appearance, with the columns `n`, `median`, `low` and
         `high`: the interval between two order statistics that covers the median with at least
-        `confidence` (Conover 1999, Practical Nonparametric Statistics, 3.2). Few numbers (at 95 %:
-        fewer than 6) have no interval (NaN); a group without numbers has n = 0 and NaN.
+        95 %, whatever the distribution, for independent rows (Conover 1999, Practical Nonparametric
+        Statistics, 3.2). Fewer than 6 numbers have no interval (NaN); a group without numbers has
+        n = 0 and NaN.
     """
 
     def interval(group: pd.Series) -> tuple[float, float]:
         numbers = group.dropna().to_numpy(float)
         if not len(numbers):
             return math.nan, math.nan
-        return stats.quantile_test(numbers, p=0.5).confidence_interval(confidence)
+        return stats.quantile_test(numbers, p=0.5).confidence_interval(CONFIDENCE)
 
     groups = values.groupby(list(by), sort=False, observed=True, dropna=False)[column]
     parts = {"low": lambda group: interval(group)[0], "high": lambda group: interval(group)[1]}

@@ -104,6 +104,11 @@ def show(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def value_text(value: Any) -> str:
+    """A value as config.yaml has it: true, not True; a version stays as it is, 13.0."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def below(where: str, key: str | int) -> str:
     """The place of a member in a message."""
     plain = re.fullmatch(r"[\w.=-]{1,60}", str(key))
@@ -158,8 +163,7 @@ def _explain(error: ValidationError) -> str:
             hint = "; YAML reads bare yes, no, on and off as booleans"
             return f"{shown} is not {wanted}{hint if isinstance(value, bool) else ''}"
         case "enum":
-            allowed = [str(item).lower() if isinstance(item, bool) else item for item in limit]
-            return f"unknown value {shown}{_suggest(str(value), allowed)}"
+            return f"unknown value {shown}{_suggest(str(value), [*map(value_text, limit)])}"
         case "minItems":
             return f"the list is empty; it needs at least {limit} entry"
         case "uniqueItems":

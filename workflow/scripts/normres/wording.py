@@ -1,7 +1,7 @@
 """Words for quantities that several commands tell a person."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 EQUAL = "all equal"  # stands where an interval over seeds would
@@ -16,6 +16,11 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours:,} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Words in a row: "a, b and c"."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
 def study_call(call: str, study: str) -> str:

@@ -3,7 +3,6 @@
 import errno
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 from snakemake.settings.types import ExecMode
 
-from normres.errors import InputError
+from normres.errors import InputError, one_line
 from normres.files import is_edited, set_aside
 from normres.locks import try_lock
 
@@ -41,12 +40,9 @@ class Workplace:
         """
         if workflow.exec_mode != ExecMode.DEFAULT:
             return
-        try:
+        with one_line():
             refuse_jobs(workflow)
             self.take()
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
         bring_back({Path(path) for job in workflow.dag.needrun_jobs() for path in job.input})
 
     def take(self) -> None:
