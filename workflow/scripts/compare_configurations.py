@@ -13,6 +13,7 @@ docs/statistics.md says what each number is.
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from math import nan
@@ -55,7 +56,7 @@ class Samples:
 
     def __init__(self, runs: pd.DataFrame):
         runs = with_gap(runs)
-        self._lost = runs[runs["status"] != "ok"].groupby("configuration", observed=True).size()
+        self._lost = Counter(runs.loc[runs["status"] != "ok", "configuration"])
         groups = runs[runs["status"] == "ok"].groupby("configuration", observed=True)
         self._runs = {name: group.set_index("seed") for name, group in groups}
         self._spreads: dict[str, PooledSpread] = {}
@@ -80,7 +81,7 @@ class Samples:
 
     def lost(self, name: str) -> int:
         """How many runs of a configuration diverged or failed."""
-        return int(self._lost.get(name, 0))
+        return self._lost[name]
 
     def spread(self, metric: str) -> PooledSpread:
         """The standard deviation of a metric, pooled over all configurations."""
