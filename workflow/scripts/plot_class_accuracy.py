@@ -32,14 +32,13 @@ PARTS = ["mean", "low", "high"]
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows (in %) and its finding."""
     study = tables.study
-    classes = figures.name_classes(tables.others["classes"])
+    classes = tables.others["classes"]
     classes = classes.assign(**{part: 100 * classes[part].astype(float) for part in PARTS})
     measured = classes[classes["n"] > 0]
     order = measured.groupby("label", sort=False)["mean"].mean().sort_values(kind="stable")
     shown = order.index[:MOST_CLASSES].tolist()
     drawn = measured[measured["label"].isin(shown)]
     panels = arrange(tables.configurations, study)
-    names = [str(name) for name in shown]
     columns, width, legend = lay_out_legends(panels, study)
     marks = max((len(panel.lines) for panel in panels), default=0)
     row = min(HIGHEST_ROW, max(ROW, 0.07 + 0.05 * marks))
@@ -51,7 +50,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         notes=[note(tables, len(order)), figures.missing_note(tables)],
         above=0.28 + legend,
         below=0.42,
-        left=0.15 + max([figures.text_width(name, figures.TEXT) for name in names], default=0),
+        left=0.15 + max([figures.text_width(name, figures.TEXT) for name in shown], default=0),
         right=BESIDE,
     )
     low, high = rows.limits(drawn["mean"].to_numpy(float))
@@ -59,7 +58,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         draw_panel(place, panel, drawn, shown, width)
         place.set_xlim(max(0, low), min(100, high))
         place.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        place.set_yticks(range(len(shown)), names if index % columns == 0 else [])
+        place.set_yticks(range(len(shown)), shown if index % columns == 0 else [])
         if index + columns >= len(panels):
             place.set_xlabel("accuracy on the class (%)")
         else:

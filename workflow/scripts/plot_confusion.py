@@ -28,14 +28,13 @@ PARTS = ["mean", "low", "high"]
 
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows (in %) and its finding."""
-    confusion = figures.name_classes(tables.others["confusion"])
+    confusion = tables.others["confusion"]
     chosen = choose(tables.summary, confusion)
     drawn = confusion[confusion["configuration"] == chosen]
     drawn = drawn.assign(**{part: 100 * drawn[part].astype(float) for part in PARTS})
     classes = drawn["label"].drop_duplicates().tolist()
     cell = 0.46 if len(classes) <= WITH_NUMBERS else max(0.035, min(0.17, 6 / len(classes)))
-    names = [str(name) for name in classes]
-    widest = max([figures.text_width(name, figures.TEXT) for name in names], default=0.1)
+    widest = max([figures.text_width(name, figures.TEXT) for name in classes], default=0.1)
     label, n, choice = "no complete run", "", choice_words(confusion)
     if len(drawn):
         label = configuration_label(drawn.iloc[0], tables.study)
@@ -63,8 +62,8 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     axes = grid[0, 0]
     draw_matrix(axes, drawn, classes, numbers=len(classes) <= WITH_NUMBERS)
     fits = cell >= 0.1
-    axes.set_xticks(range(len(classes)), names if fits else [""] * len(classes))
-    axes.set_yticks(range(len(classes)), names if fits else [""] * len(classes))
+    axes.set_xticks(range(len(classes)), classes if fits else [""] * len(classes))
+    axes.set_yticks(range(len(classes)), classes if fits else [""] * len(classes))
     axes.tick_params(axis="x", labelrotation=90 if turned else 0, length=0)
     axes.tick_params(axis="y", length=0)
     if cell < 0.15:

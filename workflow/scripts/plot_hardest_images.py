@@ -32,10 +32,9 @@ def draw(
     tables: figures.Tables, hardest: pd.DataFrame, images: Images
 ) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows and its finding."""
-    hardest = figures.name_classes(hardest)
     drawn = hardest.head(SHOWN)
     count = max(1, math.ceil(len(drawn) / COLUMNS))
-    longest = [*drawn["label"].astype(str), *("> " + drawn["predicted"].astype(str)), ""]
+    longest = [*drawn["label"], *(f"> {name}" for name in drawn["predicted"]), ""]
     side = min(1.3, max(SIDE, *(figures.text_width(text, figures.SMALL) for text in longest)))
     figure, grid = figures.page(
         (count, COLUMNS),
@@ -70,7 +69,7 @@ def draw(
         )
         for line, (text, colour) in enumerate(
             (
-                (fit(str(row["label"]), wide), figures.INK),
+                (fit(row["label"], wide), figures.INK),
                 (fit(f"> {row['predicted']}", wide), "#A33A00"),
                 (f"{row['wrong']} of {row['n']}", figures.FAINT),
             )

@@ -413,12 +413,6 @@ def label_ends(
         mark([*leader, *names], cells[i])
 
 
-def name_classes(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of classes with their names as text, also where all of them are numbers."""
-    names = table.columns.intersection(["label", "predicted"])
-    return table.astype(dict.fromkeys(names, str))
-
-
 def count_note(n: pd.Series) -> str:
     """How many runs means rest on: "n = 5." or "n = 3 to 5."."""
     n = n[n > 0]
