@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from normres import figures
 from normres.figures import DASHES, MARKERS, Look
@@ -18,6 +18,7 @@ from normres.tables import axis_label, configuration_columns, norm_title
 
 DODGE = 0.05  # of the room between two x: intervals of several lines stay apart
 MOST_TICKS = 10
+TICK, APART = 7.0, 0.02  # points, size of a tick's text; inches, half the room between two
 TITLE = 1.9  # inches that a panel's title may take
 NETWORK = ("model", "zero_init_residual")  # what sets the lines of networks by depth apart
 
@@ -76,7 +77,7 @@ def line_figure(
         place.set_visible(index < len(panels))
         place.set_ylim(low, min(high, most))
         place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        set_ticks(place, rows["x"], x)
+        set_ticks(place, rows["x"], x, len(looks))
         lowest = index + columns >= len(panels)
         place.tick_params(labelleft=index % columns == 0, labelbottom=lowest)
         place.set_ylabel(y_label if index % columns == 0 else "")
@@ -144,21 +145,39 @@ def placed(x: pd.Series, axis: Axis) -> pd.Series:
     return np.log2(x.astype(float)) if axis.log else x.astype(float)
 
 
-def set_ticks(place: Axes, x: pd.Series, axis: Axis) -> None:
+def set_ticks(place: Axes, x: pd.Series, axis: Axis, lines: int = 1) -> None:
     """A tick at each number; where there are many, at round ones, or on a log axis at some."""
     numbers = pd.Series(sorted(x.dropna().unique()), dtype=float)
-    at = placed(numbers, axis)
-    if at.empty:
+    if numbers.empty:
         return
-    edge = 0.06 * (at.iloc[-1] - at.iloc[0]) or 0.5
-    place.set_xlim(at.iloc[0] - edge, at.iloc[-1] + edge)
-    place.xaxis.set_minor_locator(NullLocator())
-    if len(at) <= MOST_TICKS or axis.log:
-        every = math.ceil(len(at) / MOST_TICKS)
-        place.xaxis.set_major_locator(FixedLocator(at[::every].tolist()))
-        place.set_xticks(at[::every].tolist(), [f"{number:g}" for number in numbers[::every]])
-    else:
+    set_numbers(place, placed(numbers, axis), [f"{number:g}" for number in numbers], lines)
+    if len(numbers) > MOST_TICKS and not axis.log:
         place.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        place.xaxis.set_major_formatter(ScalarFormatter())
+
+
+def set_numbers(place: Axes, at: Sequence[float], texts: Sequence[str], lines: int) -> None:
+    """Limits that hold the marks of `lines` at each place; ticks as far as texts have room."""
+    at = np.asarray(at, float)
+    edge = (0.06 * (at[-1] - at[0]) or 0.5) + shifts(at, lines)[-1]
+    low, high = at[0] - edge, at[-1] + edge
+    place.set_xlim(low, high)
+    inches = place.get_position().width * place.figure.get_size_inches()[0]
+    middles = at * inches / (high - low)
+    halves = np.array([figures.text_width(text, TICK) / 2 + APART for text in texts])
+    few = range(math.ceil(len(at) / MOST_TICKS), len(at))
+    every = next(
+        (n for n in few if (np.diff(middles[::n]) >= halves[:-n:n] + halves[n::n]).all()), len(at)
+    )
+    place.xaxis.set_minor_locator(NullLocator())
+    place.set_xticks(at[::every].tolist(), texts[::every])
+
+
+def shifts(at: Sequence[float], lines: int) -> np.ndarray:
+    """How far each of several lines is moved aside, so that all intervals at a number are seen."""
+    steps = np.diff(np.unique(np.asarray(at, float)))
+    room = DODGE * (steps.min() if len(steps) else 1)
+    return room * (np.arange(lines) - (lines - 1) / 2)
 
 
 def end_labels(
@@ -186,13 +205,12 @@ def draw_lines(
     shared: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Draw the lines of a panel, a little beside each other so that all intervals are seen."""
-    steps = np.diff(np.sort(placed(rows["x"].drop_duplicates(), x)))
-    room = DODGE * (steps.min() if len(steps) else 1)
     shown = [line for line in looks if (rows["line"] == line).any()]
-    for number, line in enumerate(shown):
+    aside = shifts(placed(rows["x"].dropna(), x), len(shown))
+    for line, shift in zip(shown, aside, strict=True):
         look = looks[line]
         own = rows[rows["line"] == line].sort_values("x")
-        at = placed(own["x"], x) + (number - (len(shown) - 1) / 2) * room
+        at = placed(own["x"], x) + shift
         size = 4 if len(own) <= 12 else 2.2
         style = {"color": look.colour, "mec": "white", "mew": 0.4, "zorder": 4}
         with showing(place, shared[line]):

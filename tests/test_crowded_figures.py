@@ -1,0 +1,48 @@
+"""Figures of studies with many lines, values or configurations: nothing is hidden or covered."""
+
+import itertools
+
+import matplotlib.style
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from normres import figures, lines
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with matplotlib.style.context(["default", figures.STYLE]):
+        yield
+
+
+def x_labels(place):
+    """The extents of the labels of an x axis that are drawn, in pixels, from left to right."""
+    place.figure.canvas.draw()
+    return [label.get_window_extent() for label in place.get_xticklabels() if label.get_text()]
+
+
+@pytest.mark.parametrize("count", [2, 3, 12, 25])
+def test_ticks_of_an_axis_do_not_touch_and_some_are_there(count):
+    figure = Figure(figsize=(2.5, 2))
+    place = figure.add_axes((0.2, 0.2, figures.NARROW / 2.5, 0.6))
+    rates = pd.Series([1e-5 * 2**i for i in range(count)])
+    lines.set_ticks(place, rates, lines.Axis("learning rate", log=True))
+    drawn = x_labels(place)
+    assert len(drawn) > 1
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(drawn))
+
+
+@pytest.mark.parametrize("values", [[0.001, 1000], [16], [1, 2, 4, 8]])
+@pytest.mark.parametrize("norms", [1, 5, 9])
+def test_marks_side_by_side_stay_within_the_panel(values, norms):
+    names = [f"norm {i}" for i in range(norms)]
+    looks = {name: figures.Look("#0072B2", "solid", "o") for name in names}
+    cells = [{"line": name, "x": x} for name in names for x in values]
+    rows = pd.DataFrame(cells).assign(mean=0.5, low=0.4, high=0.6)
+    place, axis = Figure().add_subplot(), lines.Axis("x", log=True)
+    lines.set_ticks(place, rows["x"], axis, len(looks))
+    lines.draw_lines(place, rows, looks, axis, {name: {} for name in names})
+    low, high = place.get_xlim()
+    drawn = [x for line in place.get_lines() for x in line.get_xdata()]
+    assert drawn and all(low < x < high for x in drawn)
