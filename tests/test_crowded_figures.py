@@ -1,5 +1,6 @@
 """Figures of studies with many lines, values or configurations: nothing is hidden or covered."""
 
+import importlib
 import itertools
 
 import matplotlib.style
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+import synthetic
 from normres import figures, lines
 
 
@@ -46,3 +48,33 @@ def test_marks_side_by_side_stay_within_the_panel(values, norms):
     low, high = place.get_xlim()
     drawn = [x for line in place.get_lines() for x in line.get_xdata()]
     assert drawn and all(low < x < high for x in drawn)
+
+
+def drawn(command, files, monkeypatch):
+    """The figure of a command, as it is before it is saved."""
+    made = []
+    monkeypatch.setattr(figures, "save", lambda figure, *rest: made.append(figure))
+    arguments = [f"--{name}={path}" for name, path in files.items()]
+    importlib.import_module(command).main([*arguments, f"--out={files['study'].parent / 'x'}"])
+    made[0].canvas.draw()
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """A study of 25 configurations of each norm."""
+    axes = {"batch_size": [8, 16, 32, 64, 128], "learning_rate": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3]}
+    plan = {"models": ["resnet"], "norms": ["none", "batch"], "seeds": 1, "epochs": 1, "axes": axes}
+    folder = tmp_path_factory.mktemp("crowded")
+    return synthetic.aggregate(synthetic.write_study(folder, "single", **plan))
+
+
+def test_names_of_many_lines_neither_cover_each_other_nor_leave_the_panel(crowded, monkeypatch):
+    figure = drawn("plot_test_accuracy", crowded, monkeypatch)
+    for place in figure.axes:
+        boxes = sorted((t.get_window_extent() for t in place.texts), key=lambda box: box.y0)
+        assert len(boxes) == 25
+        assert all(low.y1 < high.y0 + 1 for low, high in itertools.pairwise(boxes))
+        assert all(place.bbox.y0 - 12 < box.y0 and box.y1 < place.bbox.y1 + 12 for box in boxes)
+    notes = " ".join(text.get_text() for text in figure.texts)
+    assert "numbers, where there is room: the last" in notes

@@ -46,9 +46,10 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     texts = [text for labels in ends for _, _, text, _ in labels.values()] + [""]
     right = 0.3 + max(figures.label_width(text) for text in texts)
     columns = figures.fitting_columns(min(4, len(panels)), right)
+    size = (3.3, 2.4) if columns == 1 else (2.2, 2.1) if columns == 2 else (figures.NARROW, 1.9)
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3, 2.4) if columns == 1 else (2.2, 2.1) if columns == 2 else (figures.NARROW, 1.9),
+        (size[0], max(size[1], figures.names_height(len(looks)))),
         question=f"How does the accuracy depend on the {axis.replace('_', ' ')}?",
         study=study,
         notes=[

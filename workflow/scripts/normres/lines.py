@@ -60,9 +60,11 @@ def line_figure(
     texts = [text for own in ends.values() for _, _, text, _ in own.values()] + [""]
     right = 0.3 + max(figures.label_width(text) for text in texts)
     columns = columns or figures.fitting_columns(min(4, len(panels)), right)
+    size = (3.3, 2.4) if columns == 1 else (2.2, 2.0) if columns == 2 else (figures.NARROW, 1.8)
+    most_names = max(map(len, ends.values()))
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3, 2.4) if columns == 1 else (2.2, 2.0) if columns == 2 else (figures.NARROW, 1.8),
+        (size[0], max(size[1], figures.names_height(most_names))),
         question=question,
         study=study,
         notes=notes,
