@@ -78,3 +78,12 @@ def test_names_of_many_lines_neither_cover_each_other_nor_leave_the_panel(crowde
         assert all(place.bbox.y0 - 12 < box.y0 and box.y1 < place.bbox.y1 + 12 for box in boxes)
     notes = " ".join(text.get_text() for text in figure.texts)
     assert "numbers, where there is room: the last" in notes
+
+
+def test_many_configurations_at_one_spot_stay_within_the_panel(crowded, monkeypatch):
+    figure = drawn("plot_parameters_vs_macs", crowded, monkeypatch)
+    place = figure.axes[0]
+    dots = [line for line in place.get_lines() if line.get_marker() not in ("None", "")]
+    spot = [line.get_window_extent() for line in dots if line.get_markersize() > 6]
+    assert len(spot) == 50
+    assert all(place.bbox.x0 <= box.x0 and box.x1 <= place.bbox.x1 for box in spot)

@@ -31,6 +31,7 @@ from normres.wording import interval_words
 
 SAME = 0.03  # decades: dots closer than this cannot be told apart
 STEP = 9.5  # points between the lines of the list
+BESIDE = 7.5  # points between dots side by side, less where they would leave the panel
 COLOURS = "viridis"  # rises evenly in lightness: readable in grey and with colour blindness
 
 
@@ -174,11 +175,19 @@ def draw_spot(
 ) -> None:
     """Draw the configurations of a spot side by side around it."""
     x, y = spot[["macs_million", "parameters_million"]].iloc[0]
+    apart = dot_distance(axes, spot)
     for position, (_, row) in enumerate(spot.iterrows()):
-        shift = (position - (len(spot) - 1) / 2) * 7.5 / 72
+        shift = (position - (len(spot) - 1) / 2) * apart / 72
         beside = ScaledTranslation(shift, 0, axes.figure.dpi_scale_trans)
         with showing(axes, cells_of(row, study)):
             draw_dot(axes, x, y, row, scale, markers, axes.transData + beside, 6.5)
+
+
+def dot_distance(axes: Axes, spot: pd.DataFrame) -> float:
+    """Points from one dot of a spot to the next, so that all of them stay within the panel."""
+    x = axes.transData.transform((spot["macs_million"].iloc[0], 1))[0]
+    room = min(x - axes.bbox.x0, axes.bbox.x1 - x) / axes.figure.dpi * 72 - BESIDE / 2
+    return min(BESIDE, 2 * room / max(1, len(spot) - 1))
 
 
 def draw_listing(
@@ -213,7 +222,7 @@ def draw_listing(
                         color=figures.FAINT if row is None else figures.INK,
                     )
             x, y = to_axes.transform(spot[["macs_million", "parameters_million"]].iloc[0])
-            x += (len(spot) * 7.5 / 2 + 2) / wide
+            x += ((len(spot) - 1) * dot_distance(axes, spot) / 2 + BESIDE / 2 + 2) / wide
             middle, half = block.mean(), STEP * 0.45 / high
             style = {"color": "#999999", "transform": axes.transAxes, "clip_on": False}
             bend = max(x, 1 + 3 / wide)

@@ -390,7 +390,8 @@ def label_ends(
     """Label line ends (x, y, text, look) right of the panel, nudged apart, with thin leaders.
 
     A text may have a second line, smaller; where two lines each have no room, the first one stands
-    alone; for that the caller leaves `names_height`. The limits of the axes must be final. shows: the cells of each end (see parts.py).
+    alone; the panel has `names_height` at least, and its limits are final. shows: the cells of each
+    end (see parts.py).
     """
     if not ends:
         return
