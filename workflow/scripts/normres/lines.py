@@ -92,10 +92,15 @@ def line_figure(
         shared = {line: shared_cells(own[own["line"] == line], study) for line in looks}
         draw_lines(place, own, looks, x, shared)
         if own["mean"].isna().all():
-            figures.say_empty(place)
+            figures.say_empty(place, "0 in all runs" if zeros_only(own) else "no complete run")
         labels = ends[panel]
         figures.label_ends(place, [*labels.values()], shows=[shared[line] for line in labels])
     return figure
+
+
+def zeros_only(rows: pd.DataFrame) -> bool:
+    """Whether there are numbers, none of which has a logarithm."""
+    return "zero" in rows and bool(rows["zero"].any())
 
 
 def panel_columns(study: Mapping[str, Any], without: Sequence[str]) -> list[str]:
