@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 import synthetic
 from normres import figures, lines
+from normres.tables import write_table
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +79,25 @@ def test_names_of_many_lines_neither_cover_each_other_nor_leave_the_panel(crowde
         assert all(place.bbox.y0 - 12 < box.y0 and box.y1 < place.bbox.y1 + 12 for box in boxes)
     notes = " ".join(text.get_text() for text in figure.texts)
     assert "numbers, where there is room: the last" in notes
+
+
+@pytest.mark.parametrize(("classes", "scale"), [(12, False), (13, True)])
+def test_a_share_is_told_by_its_number_or_by_a_scale_of_colours(
+    classes, scale, crowded, tmp_path, monkeypatch
+):
+    names = [f"class {i}" for i in range(classes)]
+    cells = {"model": "resnet", "norm": "none", "batch_size": 8, "learning_rate": 1e-5}
+    pairs = pd.DataFrame(itertools.product(names, names), columns=["label", "predicted"])
+    right = (pairs["label"] == pairs["predicted"]).astype(float)
+    table = pairs.assign(**cells, images=9, n=1, mean=right, low=float("nan"), high=float("nan"))
+    write_table(table, tmp_path / "confusion.csv")
+    files = {**crowded, "confusion": tmp_path / "confusion.csv"}
+    figure = drawn("plot_confusion", files, monkeypatch)
+    (place,) = figure.axes
+    notes = " ".join(text.get_text() for text in figure.texts)
+    assert len(place.child_axes) == scale
+    assert len(place.texts) == (0 if scale else classes)
+    assert ("Colour and number" in notes) != scale
 
 
 def test_many_configurations_at_one_spot_stay_within_the_panel(crowded, monkeypatch):
