@@ -107,3 +107,19 @@ def test_many_configurations_at_one_spot_stay_within_the_panel(crowded, monkeypa
     spot = [line.get_window_extent() for line in dots if line.get_markersize() > 6]
     assert len(spot) == 50
     assert all(place.bbox.x0 <= box.x0 and box.x1 <= place.bbox.x1 for box in spot)
+
+
+def test_long_titles_of_panels_use_the_room_beside_them_and_do_not_meet():
+    title = "resnet, batch norm, convolution bias default, learning rate 0.001"
+    rows = pd.DataFrame({"panel": [f"{title}{i}" for i in range(4)], "line": "a rather long name"})
+    rows = rows.assign(x=1, mean=0.5, low=0.4, high=0.6, n=3)
+    look = {"a rather long name": figures.Look("#0072B2", "solid", "o")}
+    study = {"dataset": {"name": "d"}, "models": ["resnet"], "norms": ["none"], "seeds": [0]}
+    options = {"question": "?", "study": study | {"axes": {}}, "notes": []}
+    figure = lines.line_figure(rows, look, lines.Axis("x"), "y", columns=2, **options)
+    figure.canvas.draw()
+    titles = [place.title for place in figure.axes] + [place._left_title for place in figure.axes]
+    titles = [text for text in titles if text.get_text()]
+    assert all(text.get_size() > 6 for text in titles)
+    boxes = [text.get_window_extent() for text in titles]
+    assert all(boxes[i].x1 < boxes[i + 1].x0 for i in (0, 2))

@@ -73,10 +73,10 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
         place.set_xlabel(axis.replace("_", " ") if lowest else "")
         if index % columns == 0:
             place.set_ylabel("test accuracy (%)")
-    size = title_size([title for title, _ in panels])
+    points = title_size([title for title, _ in panels], grid[0, 0], right)
     for place, (title, rows), labels in zip(grid.flat, panels, ends, strict=False):
         if len(panels) > 1:
-            place.set_title(title, loc="left", size=size, weight="bold", pad=8)
+            place.set_title(title, loc="left", size=points, weight="bold", pad=8)
         shared = {name: shared_cells(rows[rows[lines] == name], study) for name in looks}
         draw_panel(place, rows, lines, looks, positions, shared)
         figures.label_ends(place, [*labels.values()], shows=[shared[n] for n in labels])

@@ -19,7 +19,7 @@ from normres.tables import axis_label, configuration_columns, norm_title
 DODGE = 0.05  # of the room between two x: intervals of several lines stay apart
 MOST_TICKS = 10
 TICK, APART = 7.0, 0.02  # points, size of a tick's text; inches, half the room between two
-TITLE = 1.9  # inches that a panel's title may take
+GAP = 0.1  # inches between the titles of two panels
 NETWORK = ("model", "zero_init_residual")  # what sets the lines of networks by depth apart
 
 
@@ -84,11 +84,11 @@ def line_figure(
         place.tick_params(labelleft=index % columns == 0, labelbottom=lowest)
         place.set_ylabel(y_label if index % columns == 0 else "")
         place.set_xlabel(x.label if lowest else "")
-    size = title_size(panels)
+    title = title_size(panels, grid[0, 0], right)
     for place, panel in zip(grid.flat, panels, strict=False):
         own = rows[rows["panel"] == panel]
         if len(panels) > 1:
-            place.set_title(panel, loc="left", size=size, weight="bold", pad=8)
+            place.set_title(panel, loc="left", size=title, weight="bold", pad=8)
         shared = {line: shared_cells(own[own["line"] == line], study) for line in looks}
         draw_lines(place, own, looks, x, shared)
         if own["mean"].isna().all():
@@ -141,10 +141,14 @@ def network_looks(rows: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Loo
     return looks
 
 
-def title_size(titles: Sequence[str]) -> float:
-    """The size of all panels' titles, in points: as large as the longest one allows."""
+def title_size(titles: Sequence[str], place: Axes, right: float) -> float:
+    """The size of all panels' titles, in points: as large as the longest one allows.
+
+    A title may take the width of a panel, `place`, and of the room right of it, in inches.
+    """
+    room = place.get_position().width * place.figure.get_size_inches()[0] + right - GAP
     widest = max(figures.text_width(title, figures.SMALL, "bold") for title in titles)
-    return figures.SMALL * TITLE / max(widest, TITLE)
+    return figures.SMALL * room / max(widest, room)
 
 
 def placed(x: pd.Series, axis: Axis) -> pd.Series:
