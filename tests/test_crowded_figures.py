@@ -2,12 +2,14 @@
 
 import importlib
 import itertools
+import json
 
 import matplotlib.style
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+import plot_final_accuracy_by_axis
 import synthetic
 from normres import figures, lines
 from normres.tables import write_table
@@ -123,3 +125,19 @@ def test_long_titles_of_panels_use_the_room_beside_them_and_do_not_meet():
     assert all(text.get_size() > 6 for text in titles)
     boxes = [text.get_window_extent() for text in titles]
     assert all(boxes[i].x1 < boxes[i + 1].x0 for i in (0, 2))
+
+
+def test_the_table_beside_a_figure_by_axis_has_what_its_panels_show(tmp_path):
+    axes = {"batch_size": [8, 32], "pooling": ["sum", "mean"]}
+    plan = {"models": ["resnet"], "norms": ["none"], "seeds": 1, "epochs": 1, "axes": axes}
+    path = synthetic.write_study(tmp_path, "single", **plan)
+    study = json.loads(path.read_text())  # one batch size alone is no line, and has no panel
+    alone = {"batch_size": 8, "pooling": "mean"}
+    study["runs"] = [run for run in study["runs"] if run["axes"] != alone]
+    path.write_text(json.dumps(study))
+    files = synthetic.aggregate(path)
+    arguments = [f"--{name}={file}" for name, file in files.items()]
+    plot_final_accuracy_by_axis.main(["--axis=batch_size", *arguments, f"--out={tmp_path / 'x'}"])
+    shown = pd.read_csv(tmp_path / "x.csv")
+    assert sorted(shown["batch_size"].unique()) == [8, 32]
+    assert {*shown["pooling"]} == {"sum"}

@@ -83,7 +83,8 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     finding = extreme_words(
         tables.summary, study, MEAN, "Highest mean test accuracy", scale=100, unit="%"
     )
-    return figure, drawn.drop(columns=["x", "configuration"]), finding
+    shown = pd.concat([rows for _, rows in panels])
+    return figure, shown.drop(columns=["x", "configuration"]), finding
 
 
 def place_values(study: Mapping[str, Any], axis: str) -> dict[str, float]:
