@@ -10,9 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 
 import plot_final_accuracy_by_axis
+import plot_parameters_vs_macs
 import synthetic
 from normres import figures, lines
-from normres.tables import write_table
+from normres.tables import read_study, read_table, write_table
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +110,17 @@ def test_many_configurations_at_one_spot_stay_within_the_panel(crowded, monkeypa
     spot = [line.get_window_extent() for line in dots if line.get_markersize() > 6]
     assert len(spot) == 50
     assert all(place.bbox.x0 <= box.x0 and box.x1 <= place.bbox.x1 for box in spot)
+
+
+def test_the_cheapest_of_several_that_cost_the_same_is_not_said_to_be_the_only_one(crowded):
+    study = read_study(crowded["study"])
+    table = read_table(crowded["summary"], study)
+    drawn = table.assign(parameters_million=table["params"] / 1e6, macs_million=table["macs"] / 1e6)
+    said = plot_parameters_vs_macs.cost_words(drawn, study)
+    assert (
+        "resnet, no norm, batch size 8, learning rate 1e-05 (the first of 25 with as few)," in said
+    )
+    assert "the first of" not in plot_parameters_vs_macs.cost_words(drawn.iloc[[0, 30]], study)
 
 
 def test_long_titles_of_panels_use_the_room_beside_them_and_do_not_meet():

@@ -81,7 +81,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
 
 
 def cost_words(drawn: pd.DataFrame, study: Mapping[str, Any]) -> str:
-    """The cheapest network by each cost, and how accurate it is."""
+    """The cheapest network by each cost, and how accurate it is; the first one of several."""
     sentences = []
     for column, words in (("parameters_million", "parameters"), ("macs_million", "MACs")):
         if drawn.empty or drawn[column].nunique() == 1:
@@ -91,9 +91,11 @@ def cost_words(drawn: pd.DataFrame, study: Mapping[str, Any]) -> str:
         if row["n"]:
             accuracy = estimate_words(row, "test_accuracy_mean", unit="% test accuracy")
         name, most = configuration_label(row, study), drawn[column].max()
+        alike = int((drawn[column] == row[column]).sum())
+        first = f" (the first of {alike} with as few)" if alike > 1 else ""
         sentences.append(
-            f"Fewest {words}, {row[column]:,.3g} of up to {most:,.3g} million (exact): {name}, "
-            f"{accuracy}."
+            f"Fewest {words}, {row[column]:,.3g} of up to {most:,.3g} million (exact): {name}"
+            f"{first}, {accuracy}."
         )
     return " ".join(sentences)
 
