@@ -11,6 +11,7 @@ import pytest
 import rocrate
 
 import export_crate
+import plot_final_accuracy_by_axis
 import plot_test_accuracy
 import synthetic
 from conftest import PROJECT
@@ -24,6 +25,7 @@ PYTHON = Path(os.environ.get("NORMRES_VALIDATORS", VALIDATORS)) / "python"
 CONTEXT = Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld"
 STARTED, FINISHED = "2026-01-01T10:00:00+00:00", "2026-01-01T10:01:00+00:00"
 FAILED = "resnet/none/batch_size=32/seed1"
+BY_AXIS = "final_accuracy_by_batch_size"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,7 @@ def study(tmp_path_factory):
     path = synthetic.write_study(folder, "batch-size", status={FAILED: "failed"})
     synthetic.aggregate(path)
     draw(folder, plot_test_accuracy, "test_accuracy")
+    draw(folder, plot_final_accuracy_by_axis, BY_AXIS, "--axis", "batch_size")
     (folder / "figures" / "forgotten.png").write_bytes(b"of an older version")
     (folder / "report.html").write_text("<html></html>")
     (folder / "dataset.json").unlink()
@@ -135,6 +138,9 @@ def test_it_says_what_made_what_from_what_and_when(entities):
     assert figure["instrument"] == {"@id": "workflow/scripts/plot_test_accuracy.py"}
     assert {"@id": "results/batch-size/bands.csv"} in figure["object"]
     assert "startTime" not in figure
+    by_axis = entities[f"#figure-{BY_AXIS}"]
+    assert by_axis["instrument"] == {"@id": "workflow/scripts/plot_final_accuracy_by_axis.py"}
+    assert {"@id": "results/batch-size/summary.csv"} in by_axis["object"]
 
 
 def test_configuration_files_are_packed_where_a_call_finds_them(study, tmp_path, monkeypatch):

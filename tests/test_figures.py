@@ -321,6 +321,22 @@ def test_classes_that_are_numbers_are_named_like_any_other(studies, tmp_path):
         assert re.search(r" '\d' ", said) and "np." not in said and ".0 of" not in said
 
 
+def test_classes_keep_their_names_whatever_these_look_like(studies, tmp_path):
+    files, named = dict(studies["single"]), {2: "01", 3: "nan", 4: "1e3", 5: "005", 6: "True"}
+    names = {f"digit {i}": named.get(i, str(i)) for i in range(10)}
+    for name in ("classes", "confusion", "hardest_images"):
+        files[name] = tmp_path / f"{name}.csv"
+        text = studies["single"][name].read_text()
+        files[name].write_text(re.sub(r"digit \d", lambda found: names[found[0]], text))
+        seal(files[name])
+        drawn = plot("class_accuracy" if name == "classes" else name, files, "odd names")
+        table = pd.read_csv(f"{drawn}.csv", dtype=str, keep_default_na=False)
+        if name == "hardest_images":
+            assert {*table["label"], *table["predicted"]} <= {*names.values()}
+        else:
+            assert sorted(table["label"].unique()) == sorted(names.values())
+
+
 def test_findings_order_only_what_intervals_order():
     columns = ["model", "norm", "n", "x_mean", "x_low", "x_high"]
 

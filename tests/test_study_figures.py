@@ -285,6 +285,20 @@ def test_gradients_that_are_zero_are_marked_and_do_not_stretch_the_axis(drawn, m
     assert "Crosses" not in drawn["gradient_norms"][0].with_suffix(".svg").read_text()
 
 
+def test_a_panel_of_zeros_does_not_say_that_no_run_is_complete():
+    look = {"resnet": figures.Look("#0072B2", "solid", "o")}
+    rows = pd.DataFrame({"panel": ["a", "a", "b", "b"], "line": "resnet", "x": [1, 2, 1, 2]})
+    rows = rows.assign(mean=[1.0, 2.0, np.nan, np.nan], low=np.nan, high=np.nan, n=2)
+    study = {"dataset": {"name": "d"}, "models": ["resnet"], "norms": ["none"], "seeds": [0]}
+    options = {"question": "?", "study": study | {"axes": {}}, "notes": []}
+    for zero, said in (([False] * 4, "no complete run"), ([False] * 2 + [True] * 2, "0 in all")):
+        table = rows.assign(zero=zero)
+        figure = lines.line_figure(table, look, lines.Axis("x"), "y", **options)
+        texts = [text.get_text() for place in figure.axes for text in place.texts]
+        assert sum(text.startswith(said) for text in texts) == 1
+        assert len([text for text in texts if "complete" in text]) == (said != "0 in all")
+
+
 def test_numbers_beside_lines_have_their_interval_and_say_where_they_are_from(drawn, monkeypatch):
     """At the rate that was chosen; n stands in the note, or beside each where it differs."""
     monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")

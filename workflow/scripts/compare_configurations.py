@@ -12,6 +12,7 @@ predictions in runs/*/test_logits.npy show how much seeds and test images contri
 docs/statistics.md says what each number is.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from math import nan
@@ -50,7 +51,7 @@ class Samples:
 
     def __init__(self, runs: pd.DataFrame):
         runs = with_gap(runs)
-        self._lost = runs[runs["status"] != "ok"].groupby("configuration", observed=True).size()
+        self._lost = Counter(runs.loc[runs["status"] != "ok", "configuration"])
         groups = runs[runs["status"] == "ok"].groupby("configuration", observed=True)
         self._runs = {name: group.set_index("seed") for name, group in groups}
         self._spreads: dict[str, PooledSpread] = {}
@@ -75,7 +76,7 @@ class Samples:
 
     def lost(self, name: str) -> int:
         """How many runs of a configuration diverged or failed."""
-        return int(self._lost.get(name, 0))
+        return self._lost[name]
 
     def spread(self, metric: str) -> PooledSpread:
         """The standard deviation of a metric, pooled over all configurations."""

@@ -62,7 +62,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
                 rows.draw_interval(axes, height + at, ends, look.colour, **mark)
     means = drawn[[f"{BEFORE}_mean", f"{AFTER}_mean"]].to_numpy(float)
     _, high = rows.limits(np.append(means.ravel(), 0.0), 0.5)
-    axes.set_xlim(0, 1.4 * high)
+    axes.set_xlim(0, min(100, 1.4 * high))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel("expected calibration error (%)")
     if np.isnan(means).all():

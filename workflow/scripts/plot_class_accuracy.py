@@ -32,7 +32,7 @@ PARTS = ["mean", "low", "high"]
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows (in %) and its finding."""
     study = tables.study
-    classes = figures.name_classes(tables.others["classes"])
+    classes = tables.others["classes"]
     classes = classes.assign(**{part: 100 * classes[part].astype(float) for part in PARTS})
     measured = classes[classes["n"] > 0]
     order = measured.groupby("label", sort=False)["mean"].mean().sort_values(kind="stable")

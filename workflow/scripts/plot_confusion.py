@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from normres import figures
 from normres.errors import run_command
@@ -28,7 +29,7 @@ PARTS = ["mean", "low", "high"]
 
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows (in %) and its finding."""
-    confusion = figures.name_classes(tables.others["confusion"])
+    confusion = tables.others["confusion"]
     chosen = choose(tables.summary, confusion)
     drawn = confusion[confusion["configuration"] == chosen]
     drawn = drawn.assign(**{part: 100 * drawn[part].astype(float) for part in PARTS})
@@ -40,6 +41,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         label = configuration_label(drawn.iloc[0], tables.study)
         n = f" (n = {int(drawn['n'].iloc[0])})"
     side, left, turned = max(1.6, cell * len(classes)), widest + 0.35, widest > cell
+    numbers = len(classes) <= WITH_NUMBERS
     figure, grid = figures.page(
         (1, 1),
         (side, side),
@@ -48,19 +50,16 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         else "Which classes are taken for which?",
         study=tables.study,
         notes=[
-            f"{label}{n}{choice and f': {choice}'}. Colour and number: share (%) of the test "
-            "images of a class (row) predicted as a class (column), mean over seeds, and its 95 % "
-            "interval, which a share that is the same for all seeds does not have; shares below "
-            f"{LEAST} % have no number.",
+            f"{label}{n}{choice and f': {choice}'}. {meaning(numbers)}",
             figures.missing_note(tables),
         ],
         left=left,
-        right=max(0.15, figures.LEAST_WIDTH - 2 * figures.MARGIN - left - side),
+        right=max(0.15 if numbers else 0.6, figures.LEAST_WIDTH - 2 * figures.MARGIN - left - side),
         above=0.15,
         below=0.35 + (widest if turned else 0.12),
     )
     axes = grid[0, 0]
-    draw_matrix(axes, drawn, classes, numbers=len(classes) <= WITH_NUMBERS)
+    draw_matrix(axes, drawn, classes, numbers)
     fits = cell >= 0.1
     axes.set_xticks(range(len(classes)), classes if fits else [""] * len(classes))
     axes.set_yticks(range(len(classes)), classes if fits else [""] * len(classes))
@@ -70,6 +69,20 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         axes.tick_params(labelsize=5)
     axes.set(xlabel="predicted class", ylabel="class of the image")
     return figure, drawn, describe(drawn, f"{label} ({choice})" if choice else label)
+
+
+def meaning(numbers: bool) -> str:
+    """What the cells show; of many classes they have no numbers, but the colours a scale."""
+    share = (
+        "share (%) of the test images of a class (row) predicted as a class (column), mean over "
+        "seeds"
+    )
+    if not numbers:
+        return f"Colour: {share}; confusion.csv has its 95 % interval."
+    return (
+        f"Colour and number: {share}, and its 95 % interval, which a share that is the same for "
+        f"all seeds does not have; shares below {LEAST} % have no number."
+    )
 
 
 def choice_words(confusion: pd.DataFrame) -> str:
@@ -100,10 +113,11 @@ def draw_matrix(axes: Axes, drawn: pd.DataFrame, classes: list, numbers: bool) -
         return
     size = len(classes)
     mean, low, high = (drawn[part].to_numpy().reshape(size, size) for part in PARTS)
-    axes.imshow(mean, cmap=BLUES, norm=PowerNorm(0.6, 0, 100), aspect="auto")
+    colours = axes.imshow(mean, cmap=BLUES, norm=PowerNorm(0.6, 0, 100), aspect="auto")
     for spine in axes.spines.values():
         spine.set_visible(True)
     if not numbers:
+        draw_scale(axes, colours)
         return
     for row, column in np.ndindex(mean.shape):
         if mean[row, column] < LEAST:
@@ -115,6 +129,16 @@ def draw_matrix(axes: Axes, drawn: pd.DataFrame, classes: list, numbers: bool) -
         if interval:
             ends = f"{low[row, column]:.0f}-{high[row, column]:.0f}"
             axes.text(column, row + 0.22, ends, ha="center", va="center", color=colour, size=5.5)
+
+
+def draw_scale(axes: Axes, colours: AxesImage) -> None:
+    """Draw what share each colour stands for, right of the matrix."""
+    wide = axes.get_position().width * axes.figure.get_size_inches()[0]
+    bar = axes.inset_axes((1 + 0.12 / wide, 0, 0.1 / wide, 1))
+    scale = axes.figure.colorbar(colours, cax=bar, ticks=[0, 5, 20, 50, 100])
+    scale.outline.set_visible(False)
+    bar.grid(visible=False)
+    bar.tick_params(length=0, pad=2)
 
 
 def describe(drawn: pd.DataFrame, label: str) -> str:

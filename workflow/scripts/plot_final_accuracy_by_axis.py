@@ -15,23 +15,21 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from normres import figures
 from normres.curves import y_limits_of
 from normres.errors import InputError, run_command
 from normres.figures import Look
 from normres.findings import extreme_words
-from normres.lines import title_size
+from normres.lines import set_numbers, shifts, title_size
 from normres.parts import shared_cells, showing
 from normres.tables import axis_label, axis_text, configuration_columns, norm_title
 
 MEAN = "test_accuracy_mean"
-DODGE = 0.05  # of the room between two values: intervals of several lines stay apart
 
 
 def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
@@ -48,9 +46,10 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     texts = [text for labels in ends for _, _, text, _ in labels.values()] + [""]
     right = 0.3 + max(figures.label_width(text) for text in texts)
     columns = figures.fitting_columns(min(4, len(panels)), right)
+    size = (3.3, 2.4) if columns == 1 else (2.2, 2.1) if columns == 2 else (figures.NARROW, 1.9)
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3, 2.4) if columns == 1 else (2.2, 2.1) if columns == 2 else (figures.NARROW, 1.9),
+        (size[0], max(size[1], figures.names_height(len(looks)))),
         question=f"How does the accuracy depend on the {axis.replace('_', ' ')}?",
         study=study,
         notes=[
@@ -66,24 +65,26 @@ def draw(tables: figures.Tables, axis: str) -> tuple[Figure, pd.DataFrame, str]:
     limits = y_limits_of(drawn["value"], (0, 100))
     for index, place in enumerate(grid.flat):
         place.set_visible(index < len(panels))
-        finish_axes(place, positions, axis, limits)
+        set_numbers(place, [*positions.values()], [*positions], len(looks))
+        place.set_ylim(limits)
+        place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         lowest = index + columns >= len(panels)
         place.tick_params(labelleft=index % columns == 0, labelbottom=lowest)
-        if not lowest:
-            place.set_xlabel("")
+        place.set_xlabel(axis.replace("_", " ") if lowest else "")
         if index % columns == 0:
             place.set_ylabel("test accuracy (%)")
-    size = title_size([title for title, _ in panels])
+    points = title_size([title for title, _ in panels], grid[0, 0], right)
     for place, (title, rows), labels in zip(grid.flat, panels, ends, strict=False):
         if len(panels) > 1:
-            place.set_title(title, loc="left", size=size, weight="bold", pad=8)
+            place.set_title(title, loc="left", size=points, weight="bold", pad=8)
         shared = {name: shared_cells(rows[rows[lines] == name], study) for name in looks}
         draw_panel(place, rows, lines, looks, positions, shared)
         figures.label_ends(place, [*labels.values()], shows=[shared[n] for n in labels])
     finding = extreme_words(
         tables.summary, study, MEAN, "Highest mean test accuracy", scale=100, unit="%"
     )
-    return figure, drawn.drop(columns=["x", "configuration"]), finding
+    shown = pd.concat([rows for _, rows in panels])
+    return figure, shown.drop(columns=["x", "configuration"]), finding
 
 
 def place_values(study: Mapping[str, Any], axis: str) -> dict[str, float]:
@@ -169,21 +170,6 @@ def end_labels(
     return {n: (most if math.isnan(x) else x, *rest) for n, (x, *rest) in ends.items()}
 
 
-def finish_axes(
-    place: Axes, positions: Mapping[str, float], axis: str, limits: tuple[float, float]
-) -> None:
-    """Ticks at the values of the axis, and the limits all panels share."""
-    at = list(positions.values())
-    edge = 0.06 * (at[-1] - at[0]) or 0.5
-    place.set_xlim(at[0] - edge, at[-1] + edge)
-    place.set_ylim(limits)
-    place.xaxis.set_major_locator(FixedLocator(at))
-    place.xaxis.set_minor_locator(NullLocator())
-    place.set_xticks(at, list(positions))
-    place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-    place.set_xlabel(axis.replace("_", " "))
-
-
 def draw_panel(
     place: Axes,
     rows: pd.DataFrame,
@@ -193,11 +179,9 @@ def draw_panel(
     shared: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Draw the lines of one panel, a little beside each other so that all intervals are seen."""
-    steps = np.diff(sorted(positions.values()))
-    room = DODGE * (steps.min() if len(steps) else 1)
-    for number, (name, look) in enumerate(looks.items()):
+    aside = shifts([*positions.values()], len(looks))
+    for shift, (name, look) in zip(aside, looks.items(), strict=True):
         own = rows[rows[lines] == name].sort_values("x")
-        shift = (number - (len(looks) - 1) / 2) * room
         with showing(place, shared[name]):
             draw_line(place, own.assign(x=own["x"] + shift), look)
     if rows.loc[rows["series"] == "mean", "value"].isna().all():

@@ -28,10 +28,10 @@ SIDE = 0.78  # inches
 
 def draw(tables: figures.Tables, images: Images) -> tuple[Figure, pd.DataFrame, str]:
     """Draw the figure; return it, the rows it shows and its finding."""
-    hardest = figures.name_classes(tables.others["hardest_images"])
+    hardest = tables.others["hardest_images"]
     drawn = hardest.head(SHOWN)
     count = max(1, math.ceil(len(drawn) / COLUMNS))
-    longest = [*drawn["label"], *("> " + drawn["predicted"]), ""]
+    longest = [*drawn["label"], *(f"> {name}" for name in drawn["predicted"]), ""]
     side = min(1.3, max(SIDE, *(figures.text_width(text, figures.SMALL) for text in longest)))
     figure, grid = figures.page(
         (count, COLUMNS),

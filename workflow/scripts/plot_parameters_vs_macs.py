@@ -31,6 +31,7 @@ from normres.wording import interval_words
 
 SAME = 0.03  # decades: dots closer than this cannot be told apart
 STEP = 9.5  # points between the lines of the list
+BESIDE = 7.5  # points between dots side by side, less where they would leave the panel
 COLOURS = "viridis"  # rises evenly in lightness: readable in grey and with colour blindness
 
 
@@ -80,7 +81,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
 
 
 def cost_words(drawn: pd.DataFrame, study: Mapping[str, Any]) -> str:
-    """The cheapest network by each cost, and how accurate it is."""
+    """The cheapest network by each cost, and how accurate it is; the first one of several."""
     sentences = []
     for column, words in (("parameters_million", "parameters"), ("macs_million", "MACs")):
         if drawn.empty or drawn[column].nunique() == 1:
@@ -90,9 +91,11 @@ def cost_words(drawn: pd.DataFrame, study: Mapping[str, Any]) -> str:
         if row["n"]:
             accuracy = estimate_words(row, "test_accuracy_mean", unit="% test accuracy")
         name, most = configuration_label(row, study), drawn[column].max()
+        alike = int((drawn[column] == row[column]).sum())
+        first = f" (the first of {alike} with as few)" if alike > 1 else ""
         sentences.append(
-            f"Fewest {words}, {row[column]:,.3g} of up to {most:,.3g} million (exact): {name}, "
-            f"{accuracy}."
+            f"Fewest {words}, {row[column]:,.3g} of up to {most:,.3g} million (exact): {name}"
+            f"{first}, {accuracy}."
         )
     return " ".join(sentences)
 
@@ -174,11 +177,19 @@ def draw_spot(
 ) -> None:
     """Draw the configurations of a spot side by side around it."""
     x, y = spot[["macs_million", "parameters_million"]].iloc[0]
+    apart = dot_distance(axes, spot)
     for position, (_, row) in enumerate(spot.iterrows()):
-        shift = (position - (len(spot) - 1) / 2) * 7.5 / 72
+        shift = (position - (len(spot) - 1) / 2) * apart / 72
         beside = ScaledTranslation(shift, 0, axes.figure.dpi_scale_trans)
         with showing(axes, cells_of(row, study)):
             draw_dot(axes, x, y, row, scale, markers, axes.transData + beside, 6.5)
+
+
+def dot_distance(axes: Axes, spot: pd.DataFrame) -> float:
+    """Points from one dot of a spot to the next, so that all of them stay within the panel."""
+    x = axes.transData.transform((spot["macs_million"].iloc[0], 1))[0]
+    room = min(x - axes.bbox.x0, axes.bbox.x1 - x) / axes.figure.dpi * 72 - BESIDE / 2
+    return min(BESIDE, 2 * room / max(1, len(spot) - 1))
 
 
 def draw_listing(
@@ -213,7 +224,7 @@ def draw_listing(
                         color=figures.FAINT if row is None else figures.INK,
                     )
             x, y = to_axes.transform(spot[["macs_million", "parameters_million"]].iloc[0])
-            x += (len(spot) * 7.5 / 2 + 2) / wide
+            x += ((len(spot) - 1) * dot_distance(axes, spot) / 2 + BESIDE / 2 + 2) / wide
             middle, half = block.mean(), STEP * 0.45 / high
             style = {"color": "#999999", "transform": axes.transAxes, "clip_on": False}
             bend = max(x, 1 + 3 / wide)

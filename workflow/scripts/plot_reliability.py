@@ -43,9 +43,10 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     right = 0.3 + max(figures.label_width(name) for name in names)
     columns = figures.fitting_columns(column_count(len(panels), study), right)
     side = 2.6 if columns == 1 else 2.2 if columns == 2 else 1.8
+    most = max(len(panel.lines) for panel in panels)
     figure, axes = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (side, side),
+        (side, max(side, figures.names_height(most))),
         question="Is confidence right, and where is it not?",
         study=study,
         notes=[

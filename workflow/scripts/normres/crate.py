@@ -181,7 +181,7 @@ class StudyCrate:
             if name.startswith("figures/"):
                 drawn.setdefault(Path(name).stem, []).append(entity)
         for figure, files in drawn.items():
-            entry = gallery.ENTRIES[figure]
+            entry = gallery.by_name(figure)
             tables = [f"{table}.csv" for table in (*gallery.EVERY_FIGURE_READS, *entry.tables)]
             read = [packed[table] for table in tables if table in packed]
             self._act(entry.command, f"figure-{figure}", f"drawing {figure}", read, files)

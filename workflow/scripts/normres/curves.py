@@ -95,12 +95,16 @@ def draw_curves(
     }
     right = 0.3 + max(figures.label_width(text) for *_, text in ends.values())
     columns = figures.fitting_columns(column_count(len(panels), study), right)
+    size = (3.3, 2.3) if columns == 1 else (2.3, 2.1) if columns == 2 else (figures.NARROW, 2.0)
+    most = max(len(panel.lines) for panel in panels)
+    height = max(size[1], figures.names_height(most))
+    crowded = not figures.numbers_fit(most, height)
     figure, axes = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3, 2.3) if columns == 1 else (2.3, 2.1) if columns == 2 else (figures.NARROW, 2.0),
+        (size[0], height),
         question=question,
         study=study,
-        notes=[explain(tables, panels, note), figures.missing_note(tables)],
+        notes=[explain(tables, panels, crowded, note), figures.missing_note(tables)],
         above=0.25 if len(panels) > 1 else 0.1,
         left=0.52 + 0.12 * quantity.label.count("\n"),
         right=right,
@@ -368,15 +372,16 @@ def finish_axes(
             place.set_xlabel(x_label)
 
 
-def explain(tables: Tables, panels: list[Panel], note: str) -> str:
-    """The footnote that says what is drawn."""
+def explain(tables: Tables, panels: list[Panel], crowded: bool, note: str) -> str:
+    """The footnote that says what is drawn; crowded: not all panels have room for numbers."""
+    numbers = "numbers, where there is room" if crowded else "numbers"
     parts = [
         "Line: mean over seeds; band: pointwise 95 % interval of the mean; thin lines: single "
-        "seeds; numbers: mean of the last epoch and its interval. "
+        f"seeds; {numbers}: mean of the last epoch and its interval. "
         f"{figures.count_note(tables.summary['n'])}"
     ]
     if len(tables.study["seeds"]) == 1:
-        parts = ["Line: the only seed (n = 1), so no interval; numbers: the last epoch."]
+        parts = [f"Line: the only seed (n = 1), so no interval; {numbers}: the last epoch."]
     if (tables.summary["n"] == 2).any():
         parts.append("Bands of two seeds are wide, and paler.")
     if any(panel.ghosts for panel in panels):

@@ -94,6 +94,7 @@ LEAST_WIDTH = 4.4  # inches, of a page: panels grow to fill it
 NARROW = 1.6  # inches: width of a panel where three or more stand side by side
 WIDEST = 9.5  # inches: what is wider becomes too small to read in the report
 LINE = 1.35  # line height over font size
+NAME, BOTH = 1.2, (TEXT + SMALL) * 1.3  # of names beside a panel; points, with a number below
 
 
 @dataclass(frozen=True)
@@ -369,6 +370,16 @@ def label_width(text: str) -> float:
     return max([text_width(first, TEXT), *(text_width(line, SMALL) for line in rest)])
 
 
+def names_height(names: int) -> float:
+    """Inches that so many names take beside a panel, each on a line of its own."""
+    return names * TEXT * NAME / 72
+
+
+def numbers_fit(names: int, height: float) -> bool:
+    """Whether so many names, each with a number under it, have room beside `height` inches."""
+    return names * BOTH <= 72 * height + TEXT
+
+
 def label_ends(
     axes: Axes,
     ends: Sequence[tuple[float, float, str, Look]],
@@ -377,7 +388,8 @@ def label_ends(
     """Label line ends (x, y, text, look) right of the panel, nudged apart, with thin leaders.
 
     A text may have a second line, smaller; where two lines each have no room, the first one stands
-    alone. The limits of the axes must be final. shows: the cells of each end (see parts.py).
+    alone; the panel has `names_height` at least, and its limits are final. shows: the cells of each
+    end (see parts.py).
     """
     if not ends:
         return
@@ -386,9 +398,8 @@ def label_ends(
     to_axes = axes.transData + axes.transAxes.inverted()
     points = to_axes.transform([(x, y) for x, y, _, _ in ends])
     texts = [text.split("\n") for _, _, text, _ in ends]
-    both = (TEXT + SMALL) * 1.3
-    two = max(map(len, texts)) > 1 and len(ends) * both <= high + TEXT
-    gap = both if two else TEXT * 1.2
+    two = max(map(len, texts)) > 1 and numbers_fit(len(ends), high / 72)
+    gap = BOTH if two else TEXT * NAME
     heights = spread(points[:, 1] * high, gap, 0, high) / high
     cells = shows or [{}] * len(ends)
     for i, ((x, y), label, lines, (*_, look)) in enumerate(
@@ -409,12 +420,6 @@ def label_ends(
         if down:
             names += [axes.text(1 + 11 / wide, label - down, lines[1], size=SMALL, **style)]
         mark([*leader, *names], cells[i])
-
-
-def name_classes(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of classes with their names as text, also where all of them are numbers."""
-    names = table.columns.intersection(["label", "predicted"])
-    return table.astype(dict.fromkeys(names, str))
 
 
 def count_note(n: pd.Series) -> str:

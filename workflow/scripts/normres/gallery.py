@@ -74,6 +74,11 @@ ENTRIES = {
 }
 
 
+def of_axis(axis: str) -> Entry:
+    """The figure of an axis of numbers."""
+    return Entry("plot_final_accuracy_by_axis", f"--axis {axis}")
+
+
 def figures(study: Study) -> dict[str, Entry]:
     """The figures of a study, in the report's order.
 
@@ -82,7 +87,7 @@ def figures(study: Study) -> dict[str, Entry]:
     drawn = {axis for name in study.analyses if name in ANALYSES for axis in ANALYSES[name].axes}
     found = {name: entry for name, entry in ENTRIES.items() if entry.applies(study)}
     return found | {
-        f"{AXIS_FIGURE}{axis}": Entry("plot_final_accuracy_by_axis", f"--axis {axis}")
+        f"{AXIS_FIGURE}{axis}": of_axis(axis)
         for axis, values in study.axes.items()
         if axis not in (*SEED_OPTIONS, *drawn)
         and len(values) > 1
@@ -93,6 +98,13 @@ def figures(study: Study) -> dict[str, Entry]:
 def is_figure(name: str) -> bool:
     """Whether some study may have a figure of this name."""
     return name in ENTRIES or name.startswith(AXIS_FIGURE)
+
+
+def by_name(name: str) -> Entry:
+    """The figure of this name, in whatever study; see `is_figure`."""
+    if name.startswith(AXIS_FIGURE):
+        return of_axis(name.removeprefix(AXIS_FIGURE))
+    return ENTRIES[name]
 
 
 def is_over_seeds(name: str) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from normres import figures
 from normres.figures import DASHES, MARKERS, Look
@@ -18,7 +18,8 @@ from normres.tables import axis_label, configuration_columns, norm_title
 
 DODGE = 0.05  # of the room between two x: intervals of several lines stay apart
 MOST_TICKS = 10
-TITLE = 1.9  # inches that a panel's title may take
+TICK, APART = 7.0, 0.02  # points, size of a tick's text; inches, half the room between two
+GAP = 0.1  # inches between the titles of two panels
 NETWORK = ("model", "zero_init_residual")  # what sets the lines of networks by depth apart
 
 
@@ -56,9 +57,11 @@ def line_figure(
     texts = [text for own in ends.values() for _, _, text, _ in own.values()] + [""]
     right = 0.3 + max(figures.label_width(text) for text in texts)
     columns = columns or figures.fitting_columns(min(4, len(panels)), right)
+    size = (3.3, 2.4) if columns == 1 else (2.2, 2.0) if columns == 2 else (figures.NARROW, 1.8)
+    most_names = max(map(len, ends.values()))
     figure, grid = figures.page(
         (math.ceil(len(panels) / columns), columns),
-        (3.3, 2.4) if columns == 1 else (2.2, 2.0) if columns == 2 else (figures.NARROW, 1.8),
+        (size[0], max(size[1], figures.names_height(most_names))),
         question=question,
         study=study,
         notes=notes,
@@ -73,23 +76,28 @@ def line_figure(
         place.set_visible(index < len(panels))
         place.set_ylim(low, min(high, most))
         place.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        set_ticks(place, rows["x"], x)
+        set_ticks(place, rows["x"], x, len(looks))
         lowest = index + columns >= len(panels)
         place.tick_params(labelleft=index % columns == 0, labelbottom=lowest)
         place.set_ylabel(y_label if index % columns == 0 else "")
         place.set_xlabel(x.label if lowest else "")
-    size = title_size(panels)
+    title = title_size(panels, grid[0, 0], right)
     for place, panel in zip(grid.flat, panels, strict=False):
         own = rows[rows["panel"] == panel]
         if len(panels) > 1:
-            place.set_title(panel, loc="left", size=size, weight="bold", pad=8)
+            place.set_title(panel, loc="left", size=title, weight="bold", pad=8)
         shared = {line: shared_cells(own[own["line"] == line], study) for line in looks}
         draw_lines(place, own, looks, x, shared)
         if own["mean"].isna().all():
-            figures.say_empty(place)
+            figures.say_empty(place, "0 in all runs" if zeros_only(own) else "no complete run")
         labels = ends[panel]
         figures.label_ends(place, [*labels.values()], shows=[shared[line] for line in labels])
     return figure
+
+
+def zeros_only(rows: pd.DataFrame) -> bool:
+    """Whether there are numbers, none of which has a logarithm."""
+    return "zero" in rows and bool(rows["zero"].any())
 
 
 def panel_columns(study: Mapping[str, Any], without: Sequence[str]) -> list[str]:
@@ -130,10 +138,14 @@ def network_looks(rows: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Loo
     return looks
 
 
-def title_size(titles: Sequence[str]) -> float:
-    """The size of all panels' titles, in points: as large as the longest one allows."""
+def title_size(titles: Sequence[str], place: Axes, right: float) -> float:
+    """The size of all panels' titles, in points: as large as the longest one allows.
+
+    A title may take the width of a panel, `place`, and of the room right of it, in inches.
+    """
+    room = place.get_position().width * place.figure.get_size_inches()[0] + right - GAP
     widest = max(figures.text_width(title, figures.SMALL, "bold") for title in titles)
-    return figures.SMALL * TITLE / max(widest, TITLE)
+    return figures.SMALL * room / max(widest, room)
 
 
 def placed(x: pd.Series, axis: Axis) -> pd.Series:
@@ -141,21 +153,39 @@ def placed(x: pd.Series, axis: Axis) -> pd.Series:
     return np.log2(x.astype(float)) if axis.log else x.astype(float)
 
 
-def set_ticks(place: Axes, x: pd.Series, axis: Axis) -> None:
+def set_ticks(place: Axes, x: pd.Series, axis: Axis, lines: int = 1) -> None:
     """A tick at each number; where there are many, at round ones, or on a log axis at some."""
     numbers = pd.Series(sorted(x.dropna().unique()), dtype=float)
-    at = placed(numbers, axis)
-    if at.empty:
+    if numbers.empty:
         return
-    edge = 0.06 * (at.iloc[-1] - at.iloc[0]) or 0.5
-    place.set_xlim(at.iloc[0] - edge, at.iloc[-1] + edge)
-    place.xaxis.set_minor_locator(NullLocator())
-    if len(at) <= MOST_TICKS or axis.log:
-        every = math.ceil(len(at) / MOST_TICKS)
-        place.xaxis.set_major_locator(FixedLocator(at[::every].tolist()))
-        place.set_xticks(at[::every].tolist(), [f"{number:g}" for number in numbers[::every]])
-    else:
+    set_numbers(place, placed(numbers, axis), [f"{number:g}" for number in numbers], lines)
+    if len(numbers) > MOST_TICKS and not axis.log:
         place.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        place.xaxis.set_major_formatter(ScalarFormatter())
+
+
+def set_numbers(place: Axes, at: Sequence[float], texts: Sequence[str], lines: int) -> None:
+    """Limits that hold the marks of `lines` at each place; ticks as far as texts have room."""
+    at = np.asarray(at, float)
+    edge = (0.06 * (at[-1] - at[0]) or 0.5) + shifts(at, lines)[-1]
+    low, high = at[0] - edge, at[-1] + edge
+    place.set_xlim(low, high)
+    inches = place.get_position().width * place.figure.get_size_inches()[0]
+    middles = at * inches / (high - low)
+    halves = np.array([figures.text_width(text, TICK) / 2 + APART for text in texts])
+    few = range(math.ceil(len(at) / MOST_TICKS), len(at))
+    every = next(
+        (n for n in few if (np.diff(middles[::n]) >= halves[:-n:n] + halves[n::n]).all()), len(at)
+    )
+    place.xaxis.set_minor_locator(NullLocator())
+    place.set_xticks(at[::every].tolist(), texts[::every])
+
+
+def shifts(at: Sequence[float], lines: int) -> np.ndarray:
+    """How far each of several lines is moved aside, so that all intervals at a number are seen."""
+    steps = np.diff(np.unique(np.asarray(at, float)))
+    room = DODGE * (steps.min() if len(steps) else 1)
+    return room * (np.arange(lines) - (lines - 1) / 2)
 
 
 def end_labels(
@@ -182,13 +212,12 @@ def draw_lines(
     shared: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Draw the lines of a panel, a little beside each other so that all intervals are seen."""
-    steps = np.diff(np.sort(placed(rows["x"].drop_duplicates(), x)))
-    room = DODGE * (steps.min() if len(steps) else 1)
     shown = [line for line in looks if (rows["line"] == line).any()]
-    for number, line in enumerate(shown):
+    aside = shifts(placed(rows["x"].dropna(), x), len(shown))
+    for line, shift in zip(shown, aside, strict=True):
         look = looks[line]
         own = rows[rows["line"] == line].sort_values("x")
-        at = placed(own["x"], x) + (number - (len(shown) - 1) / 2) * room
+        at = placed(own["x"], x) + shift
         size = 4 if len(own) <= 12 else 2.2
         style = {"color": look.colour, "mec": "white", "mew": 0.4, "zorder": 4}
         with showing(place, shared[line]):

@@ -15,6 +15,7 @@ from normres.files import check_seal, read_json, replacing, seal
 
 DIGITS = 12  # of a difference of fractions: what comes after is the rounding of its parts
 ALL_AT_ZERO = ("statistics_images", "train_images", "test_images")  # options whose 0 takes all
+CLASSES = ("label", "predicted")  # columns of class names: text, also of a class 01 or nan
 STUDY_KEYS = ("study", "title", "dataset", "models", "norms", "seeds", "axes", "epochs", "runs")
 
 
@@ -100,19 +101,24 @@ def read_table(path: str | Path, study: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def read_cells(path: str | Path, axes: Mapping[str, Any]) -> pd.DataFrame:
-    """Read a csv with `axes` as text; only empty cells and "nan" are missing, as none is a norm.
+    """Read a csv with `axes` and CLASSES as text; only empty cells and "nan" are missing.
+
+    None is a norm. A class may be called nan, and none is without a name.
 
     Raises InputError where the file is missing, no table, or was edited since it was written.
     """
     check_seal(path)
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
+        text = dict.fromkeys(CLASSES, object)
+        table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"], dtype=text)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a csv table ({error})") from None
     if table.empty:
         return table.astype(float)  # without rows, pandas cannot know that columns are numbers
+    for name in table.columns.intersection(CLASSES):
+        table[name] = table[name].fillna("nan")
     for axis in table.columns.intersection(list(axes)):
         table[axis] = table[axis].astype(object).map(axis_text, na_action="ignore")
     return table
