@@ -225,7 +225,16 @@ def test_a_study_without_a_configuration_names_it():
     row = check_claims.judge(claim, replace(tables, study=tables.study | {"runs": kept}), DATASET)
     assert row["verdict"] == "not measured"
     assert row["evidence"] == "the study has no resnet/group"
-    assert row["run"].endswith("study=normalization")
+    assert row["run"] == "snakemake --cores all --config study=normalization"
+
+
+def test_what_to_run_reads_the_files_that_this_study_came_from():
+    """A study of a --configfile is known to nobody without that file."""
+    claim = CLAIMS["norm-helps"]
+    tables = make_tables(claim, {}, epochs=8)
+    own = "snakemake --cores all --configfile mine.yaml"
+    (row,) = check_claims.check([claim], tables, DATASET, own)
+    assert row["run"] == f"{own} --config study=normalization"
 
 
 @pytest.mark.parametrize(

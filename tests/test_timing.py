@@ -1,6 +1,5 @@
 """Timing: what is timed, what is measured, and what happens where it cannot be measured."""
 
-import csv
 import dataclasses
 import itertools
 import json
@@ -24,6 +23,7 @@ from normres.config import read_config
 from normres.devices import choose_device
 from normres.distinct import list_timed
 from normres.errors import DeviceError, InputError
+from normres.files import read_rows
 from normres.grid import Study
 from normres.measurement import Measurement
 from normres.norm_timing import LAYOUTS
@@ -59,11 +59,6 @@ def study(**changes) -> Study:
 
 def small(model="convnet", norm="none", **options):
     return resolve(model, norm, 0, 1, {**SMALL, **options})
-
-
-def rows(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 # ---- What is timed ----
@@ -251,7 +246,7 @@ def test_configurations_take_turns(digits_folder, tmp_path):
     out, failures = tmp_path / "timing.csv", tmp_path / "failures.txt"
     options = ["--data", str(digits_folder), "--out", str(out), "--failures", str(failures)]
     time_training.main(["--timed", str(tmp_path / "timed.json"), *options, "--device", "cpu"])
-    batch, *none = rows(out)
+    batch, *none = read_rows(out)
     assert (batch["norm"], batch["repeat"], batch["step_seconds"]) == ("batch", "", "")
     assert "33 training images" in batch["reason"]
     assert [(row["norm"], row["repeat"], row["reason"]) for row in none] == [
@@ -404,7 +399,7 @@ def test_by_hand(digits_folder, tmp_path):
     chosen = ["--model", "convnet", "--norm", "none", "group", "--groups", "8", "--batch_size", "9"]
     files = ["--data", str(digits_folder), "--out", str(tmp_path / "t.csv")]
     time_training.main([*files, *chosen, "--train_images", "27", "--repeats", "1"])
-    assert [(row["norm"], row["batch_size"]) for row in rows(tmp_path / "t.csv")] == [
+    assert [(row["norm"], row["batch_size"]) for row in read_rows(tmp_path / "t.csv")] == [
         ("none", "9"),
         ("group", "9"),
     ]
@@ -433,7 +428,7 @@ def test_a_timing_that_fails_for_good_is_recorded(digits_folder, tmp_path):
     assert record_untimed.main([*arguments, "--code", "69", "--attempt", "2"]) == 69
     assert not (tmp_path / "timing.csv").exists()
     assert record_untimed.main([*arguments, "--code", "69", "--attempt", "3"]) == 0
-    written = rows(tmp_path / "timing.csv")
+    written = read_rows(tmp_path / "timing.csv")
     assert [row["reason"] for row in written] == ["a GPU was promised"] * 4
     assert (tmp_path / "failures" / "time_training.txt").read_text().count("\n") == 1
 
@@ -444,8 +439,8 @@ def test_a_norm_timing_that_fails_for_good_is_recorded(digits_folder, tmp_path):
     assert record_untimed.main([*arguments, "--code", "69", "--attempt", "2"]) == 69
     assert not out.exists()
     assert record_untimed.main([*arguments, "--code", "2", "--attempt", "1"]) == 0  # no use to try
-    assert {row["reason"] for row in rows(out)} == {"a GPU was promised"}  # as the log says
+    assert {row["reason"] for row in read_rows(out)} == {"a GPU was promised"}  # as the log says
     assert record_untimed.main([*arguments, "--code", "137", "--attempt", "3"]) == 0
-    written = rows(out)
+    written = read_rows(out)
     assert {row["n"] for row in written} == {"0"} and len(written) == 6 * len(LAYOUTS)
     assert {row["reason"] for row in written} == {"killed by SIGKILL; was there enough memory?"}

@@ -129,7 +129,7 @@ rule check_claims:
     shell:
         "python -m check_claims --claims {input.claims:q} --study {input.study:q} "
         "--dataset {input.dataset:q} --curves {input.curves:q} --complexity {input.complexity:q} "
-        "--timing {input.timing:q} --out {output:q} > {log:q} 2>&1"
+        '--timing {input.timing:q} --call "$NORMRES_CALL" --out {output:q} > {log:q} 2>&1'
 
 
 # Reads the runs' logits as evaluate_predictions does.

@@ -42,14 +42,17 @@ from normres.errors import InputError, run_command
 from normres.expressions import STATISTICS, Compare, Number
 from normres.files import read_json
 from normres.tables import configuration_columns, read_cells, read_study, read_table, write_table
+from normres.wording import CALL, study_call
 
 NOT_MEASURED = "not measured"
 PLACE = ("device_name", "resolved_precision")  # times compare within these
 Row = dict[str, Any]
 
 
-def check(claims: Sequence[Claim], tables: Tables, dataset: Mapping[str, Any]) -> list[Row]:
-    """The rows of claims.csv; `dataset` is dataset.json."""
+def check(
+    claims: Sequence[Claim], tables: Tables, dataset: Mapping[str, Any], call: str
+) -> list[Row]:
+    """The rows of claims.csv; `dataset` is dataset.json, `call` the one that makes studies."""
     against: dict[str, list[str]] = {claim.id: [] for claim in claims}
     for claim in claims:
         for other in claim.contradicts:
@@ -60,7 +63,7 @@ def check(claims: Sequence[Claim], tables: Tables, dataset: Mapping[str, Any]) -
             "id": claim.id,
             "section": claim.section,
             "statement": claim.statement,
-            **judge(claim, tables, dataset),
+            **judge(claim, tables, dataset, call),
             "contradicts": " ".join(dict.fromkeys(against[claim.id])),
             "figure": claim.figure,
             "test": claim.text,
@@ -71,11 +74,11 @@ def check(claims: Sequence[Claim], tables: Tables, dataset: Mapping[str, Any]) -
     ]
 
 
-def judge(claim: Claim, tables: Tables, dataset: Mapping[str, Any]) -> Row:
+def judge(claim: Claim, tables: Tables, dataset: Mapping[str, Any], call: str = CALL) -> Row:
     """Verdict, evidence, transfer and what to run, for one claim."""
     study = tables.study["study"]
     where = claim.design.get("study", study)
-    command = f"snakemake --cores all --config study={where}"
+    command = study_call(call, where)
     empty = {"transfer_verdict": "", "transfer_evidence": "", "transfer_from": "", "run": ""}
     try:
         other = differences(claim, tables, dataset)
@@ -182,6 +185,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--complexity", type=Path, help="complexity.csv of count_complexity")
     parser.add_argument("--timing", type=Path, help="timing.csv of time_training")
     parser.add_argument("--claims", type=Path, help="claims as JSON, instead of claims.yaml")
+    parser.add_argument(
+        "--call",
+        default=CALL,
+        metavar="COMMAND",
+        help=f"makes studies, but for their choice [{CALL}]",
+    )
     parser.add_argument("--out", type=Path, help="claims.csv to write")
     arguments = parser.parse_args(argv)
     where = str(arguments.claims or CLAIMS_FILE.name)
@@ -196,7 +205,7 @@ def main(argv: list[str] | None = None) -> None:
     dataset = read_json(arguments.dataset)
     if not isinstance(dataset, dict) or "n_train" not in dataset:
         raise InputError(f"{arguments.dataset}: not the description of a data set")
-    rows = check(claims, read_tables(arguments), dataset)
+    rows = check(claims, read_tables(arguments), dataset, arguments.call)
     write_table(pd.DataFrame(rows), arguments.out)
     print(f"wrote {arguments.out}: of {len(rows)} claims {summary(rows)}")
 

@@ -56,7 +56,7 @@ from normres.tables import (
 )
 from normres.timing import MOST_ALIVE
 from normres.validation import value_text
-from normres.wording import duration, study_call
+from normres.wording import CALL, duration, study_call
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 FORMATS = ("png", "svg", "pdf", "csv")
@@ -78,7 +78,6 @@ ENVIRONMENT = {
     "platform": "platform",
     "git_commit": "git commit",
 }
-CALL = "snakemake --cores all"
 # What makes numbers or times of two runs incomparable where the study itself did not ask for it.
 COMPARABLE = ("device", "device_name", "precision", "compiled", "cpu_threads", "cpu_capability")
 COMPARABLE += ("torch", "numpy", "cuda", "python")

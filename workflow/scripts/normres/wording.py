@@ -23,6 +23,9 @@ def listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
+CALL = "snakemake --cores all"
+
+
 def study_call(call: str, study: str) -> str:
     """The call of Snakemake that makes one study; `call` is without the choice of a study."""
     return f"{call}{'' if ' --config ' in call else ' --config'} study={study}"
