@@ -184,6 +184,22 @@ def test_weights_on_request_and_the_same_bytes_twice(study, crate, tmp_path):
         assert sum(name.endswith("model.pt") for name in archive.namelist()) == 8
 
 
+def test_what_the_study_no_longer_asks_for_is_not_packed(study, tmp_path):
+    """Tables and figures of an analysis lie in the folder after it was dropped."""
+    (study.parent / "gradients.csv").write_text("model\n")
+    try:
+        asked = ["--analyses", "batch_sizes", "--figures", "test_accuracy"]
+        crates = [pack(study, tmp_path / "all.zip"), pack(study, tmp_path / "asked.zip", *asked)]
+    finally:
+        (study.parent / "gradients.csv").unlink()
+    names = [zipfile.ZipFile(crate).namelist() for crate in crates]
+    place = "results/batch-size"
+    kept = [f"{place}/summary.csv", f"{place}/figures/test_accuracy.svg"]
+    left = [f"{place}/gradients.csv", f"{place}/figures/{BY_AXIS}.svg"]
+    assert set(kept + left) <= set(names[0])
+    assert set(kept) <= set(names[1]) and not set(left) & set(names[1])
+
+
 def test_a_study_without_runs_is_refused_in_one_line(tmp_path):
     folder = tmp_path / "single"
     path = synthetic.write_study(folder, "single", status={"resnet/none/seed0": "missing"})

@@ -15,11 +15,14 @@ rule export_crate:
         "../../envs/pytorch.yaml"
     params:
         code=fingerprint.fingerprint("export_crate"),
+        analyses=pipeline.asked_analyses,
+        figures=pipeline.figure_names,
         configfiles=workflow.overwrite_configfiles,
     message:
         "packing {wildcards.study}"
     shell:
         "python -m export_crate --study {input.study:q} --dataset {input.description:q} "
+        "--analyses {params.analyses} --figures {params.figures} "
         '--configfiles {params.configfiles:q} --call "$NORMRES_CALL" '
         "--out {output:q} > {log:q} 2>&1"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from normres import gallery
+from normres.analyses import ANALYSES
 from normres.command_line import make_parser
 from normres.crate import StudyCrate
 from normres.errors import InputError, run_command
@@ -29,12 +30,19 @@ TABLES = ("*.csv", "*.json", "*.md", "*.tex", "report.html")
 VERSIONS = ("python", "torch", "torchvision", "numpy", "cuda", "cudnn")  # in a run's environment
 
 
-def result_files(study: dict[str, Any], folder: Path, weights: bool) -> list[Path]:
-    """What of the study's folder is packed: tables, figures, and the files of its runs."""
-    files = [path for glob in TABLES for path in sorted(folder.glob(glob))]
-    drawn = sorted(folder.glob("figures/*.*"))
-    files += [path for path in drawn if gallery.is_figure(path.stem) and path.suffix[1:] in FORMATS]
-    kept = (RECORD, HISTORY, *((WEIGHTS, LOGITS) if weights else ()))
+def result_files(study: dict[str, Any], folder: Path, arguments: argparse.Namespace) -> list[Path]:
+    """What of the study's folder is packed: tables, figures, and the files of its runs.
+
+    Not what is left of analyses and figures that the study no longer has, where it is said which.
+    """
+    dropped = set(ANALYSES) - set(ANALYSES if arguments.analyses is None else arguments.analyses)
+    tables = [path for glob in TABLES for path in sorted(folder.glob(glob))]
+    files = [path for path in tables if path.stem not in dropped]
+    for path in sorted(folder.glob("figures/*.*")):
+        asked = arguments.figures is None or path.stem in arguments.figures
+        if asked and gallery.is_figure(path.stem) and path.suffix[1:] in FORMATS:
+            files.append(path)
+    kept = (RECORD, HISTORY, *((WEIGHTS, LOGITS) if arguments.weights else ()))
     files += [folder / "runs" / run["run"] / name for run in study["runs"] for name in kept]
     return [path for path in files if path.is_file() and not path.name.startswith(".")]
 
@@ -72,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     crate = StudyCrate(PROJECT, study, max(noted), arguments.licence)
     crate.add_sources(version("snakemake"), arguments.configfiles)
     crate.add_data(arguments.dataset, dataset)
-    crate.add_results(folder, result_files(study, folder, arguments.weights))
+    crate.add_results(folder, result_files(study, folder, arguments))
     crate.add_timing(timing)
     for run, record in records.items():
         crate.add_run(run, record, VERSIONS)
@@ -94,6 +102,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=[],
         help="configuration that was given on top of the project's; packed, too",
     )
+    parser.add_argument(
+        "--analyses", nargs="*", help="analyses whose tables are packed [all that are there]"
+    )
+    parser.add_argument("--figures", nargs="*", help="figures to pack [all that are there]")
     parser.add_argument("--call", help="what made it, but for the study, for the description")
     parser.add_argument("--weights", action="store_true", help="pack weights and test logits, too")
     parser.add_argument(

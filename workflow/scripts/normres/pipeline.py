@@ -326,7 +326,7 @@ class Pipeline:
         """The figures of a job's study as the report shows them, in its order."""
         return [
             f"{RESULTS}/{wildcards.study}/figures/{name}.svg"
-            for name in gallery.figures(self.studies[wildcards.study])
+            for name in self.figure_names(wildcards)
         ]
 
     def report_code(self, wildcards) -> str:
@@ -346,6 +346,14 @@ class Pipeline:
     def all_figures(self, wildcards) -> list[str]:
         """Every figure of every selected study."""
         return [path for study in self.studies for path in self.figure_files(study)]
+
+    def asked_analyses(self, wildcards) -> list[str]:
+        """The analyses that a job's study asks for."""
+        return list(self.studies[wildcards.study].analyses)
+
+    def figure_names(self, wildcards) -> list[str]:
+        """The figures of a job's study, in the report's order."""
+        return list(gallery.figures(self.studies[wildcards.study]))
 
     def crate_files(self, wildcards) -> list[str]:
         """What has to be there before a job's study is packed as a crate."""
