@@ -1,11 +1,11 @@
-"""How many runs at a time, with how many threads each, train the most images an hour.
+"""How many runs at a time, with how many threads each, train the most images per hour.
 
     python benchmarks/concurrent_runs.py                            all cores: few runs or many?
     python benchmarks/concurrent_runs.py --device cuda --arrangements 1x1 2x1 4x1 8x1 2s 4s
 
 An arrangement RUNSxTHREADS is that many processes which train at the same time, each a run of its
 own; RUNSs is one process with that many runs, each on a CUDA stream of its own. Arrangements take
-turns, so that all meet the same machine. What counts is the sum of their images a second:
+turns, so that all meet the same machine. What counts is the sum of their images per second:
 `cpu_threads` (an option of a study) and `runs_per_gpu` rest on it. On a GPU, NVIDIA's MPS lets
 processes compute truly at once: start it (nvidia-cuda-mps-control -d), run this again, and see
 what it gains. Prints a table and writes concurrent_runs-DEVICE-VERSION.csv to --out (with MPS,
@@ -115,7 +115,7 @@ def work(connection, cell: tuple, threads: int, data: Path, device: str, runs: i
 def compare(
     cells: Sequence[tuple], data: Path, device: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row an arrangement, for each network, norm and precision of `cells`."""
+    """One row per arrangement, for each network, norm and precision of `cells`."""
     with ExitStack() as stack, huge_pages():
         started = [start(cell, data, device, options.arrangements, stack) for cell in cells]
         facts = []

@@ -5,8 +5,8 @@
 For each network, norm and precision, every seed is trained twice from the same initial weights: by
 this project, and by the loop of plain_loop.py in float32. Two one-sided t tests (TOST, paired over
 seeds) then ask whether the mean difference in final test accuracy lies within --margin points.
-Prints a line a configuration and writes equivalence.csv to --out, anew after each. On a GPU both
-compute in float32 without TF32, with deterministic kernels.
+Prints one line per configuration and writes equivalence.csv to --out, anew after each. On a GPU
+both compute in float32 without TF32, with deterministic kernels.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def compare(
     model: str, norm: str, images: Images, device: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row a precision: the accuracies in percent, and the test of their difference."""
+    """One row per precision: the accuracies in percent, and the test of their difference."""
     given = {"batch_size": options.batch_size, "learning_rate": options.learning_rate}
     given |= {"normalize": "half", "cpu_threads": options.threads}
     plain, ours, facts = [], {precision: [] for precision in options.precisions}, {}

@@ -9,10 +9,11 @@ another, in rounds, so that what else the machine does meets all of them alike. 
 with the median, minimum and maximum over the rounds.
 
 The second measures how the cost grows: for each number of seeds, a study of 100 configurations (4
-models x 5 norms x 5 learning rates) x seeds, with histories of 30 epochs. A row a step: seconds,
-CPU seconds, peak memory (MB) of the largest process. Steps that change nothing are repeated, and
-the fastest counts. 100 seeds take half an hour and more on two cores, and 1 GB of disk space. With
---small the studies are of 4 configurations, to try the benchmark; its times mean nothing then.
+models x 5 norms x 5 learning rates) x seeds, with histories of 30 epochs. One row per step:
+seconds, CPU seconds, peak memory (MB) of the largest process. Steps that change nothing are
+repeated, and the fastest counts. 100 seeds take half an hour and more on two cores, and 1 GB of
+disk space. With --small the studies are of 4 configurations, to try the benchmark; its times mean
+nothing then.
 
 But for the runs of the third goal, nothing is trained: see project_copy.py. The csv also holds what
 the times rest on (processor, load, versions).
@@ -68,7 +69,7 @@ class Goals:
         self.steps: dict[str, Callable[[], float]] = dict(zip(GOALS, calls, strict=True))
 
     def measure(self, rounds: int) -> dict[str, list[float]]:
-        """Seconds of each step, a number a round."""
+        """Seconds of each step, one number per round."""
         seconds: dict[str, list[float]] = {step: [] for step in self.steps}
         for number in range(rounds):
             for step, measure in self.steps.items():
@@ -119,7 +120,7 @@ def finish(project: ProjectCopy, study: str) -> tuple[Usage, float, int, Usage]:
 
 
 def compare(seconds: dict[str, list[float]]) -> list[dict]:
-    """A row a goal, also printed."""
+    """One row per goal, also printed."""
     rows = []
     print(f"\n{'':<30} {'n':>3} {'median':>8} {'min':>8} {'max':>8} {'goal':>8}")
     for step, goal in GOALS.items():
@@ -251,10 +252,10 @@ class Scaling:
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument(
-        "--seeds", type=int, nargs="+", help="large studies instead, 100 runs a seed"
+        "--seeds", type=int, nargs="+", help="large studies instead, 100 runs per seed"
     )
     parser.add_argument(
-        "--small", action="store_true", help="studies of 4 runs a seed instead of 100"
+        "--small", action="store_true", help="studies of 4 runs per seed instead of 100"
     )
     parser.add_argument("--repeats", type=int, help="rounds [5]; with --seeds [3]")
     parser.add_argument("--folder", type=Path, help="where to work [a temporary folder, removed]")

@@ -3,7 +3,7 @@
     .venv/validators/bin/python tests/offline_validator.py CRATE PROFILE SEVERITY CONTEXT
 
 The validator fetches the JSON-LD context of RO-Crate 1.1; CONTEXT is a file that holds it. All
-other addresses answer 404. Prints a line an issue; exits with 1 where there is one.
+other addresses answer 404. Prints one line per issue; exits with 1 where there is one.
 """
 
 import sys

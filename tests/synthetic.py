@@ -30,7 +30,7 @@ PARAMETERS = {
     ("convnet", "batch"): 2_454_410,
 }
 MACS = {"resnet": 162_366_720, "vgg11": 171_679_744, "convnet": 17_367_680}
-SECONDS = {"resnet": 6.4, "vgg11": 4.1, "convnet": 1.6}  # training time an epoch
+SECONDS = {"resnet": 6.4, "vgg11": 4.1, "convnet": 1.6}  # training time per epoch
 ACCURACY = {"resnet": 0.935, "vgg11": 0.905, "convnet": 0.87}
 GAIN = {"none": 0.0, "batch": 0.018, "group": 0.014}
 RISE = {"none": 2.2, "batch": 1.1, "group": 1.5}  # epochs to 63 % of the rise
@@ -242,7 +242,7 @@ def write_predictions(study: Path) -> Path:
 
 
 def write_complexity(path: Path, plan: dict[str, Any]) -> None:
-    """Write complexity.csv: a row a model and norm."""
+    """Write complexity.csv: one row per model and norm."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["model", "norm", "input", "params", "macs", "norm_ops", "activations"])

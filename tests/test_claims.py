@@ -36,7 +36,7 @@ def by_batch_size(levels):
 
 
 def by_depth(gradient, loss_of_accuracy):
-    """Gradients and accuracies that fall with depth, by powers of ten and points a block."""
+    """Gradients and accuracies that fall with depth, by powers of ten and points per block."""
     return lambda axes: at(
         level=90 - loss_of_accuracy * axes["depth"], gradient=10.0 ** (-gradient * axes["depth"])
     )

@@ -344,7 +344,7 @@ def test_a_study_without_any_result_still_has_tables(tmp_path):
 def test_two_rows_for_one_network_are_refused(quickstart):
     path = quickstart.with_name("complexity.csv")
     path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
-    with pytest.raises(InputError, match="one row a network"):
+    with pytest.raises(InputError, match="one row per network"):
         synthetic.aggregate(quickstart)
 
 

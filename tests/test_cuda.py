@@ -140,7 +140,7 @@ def test_peak_memory_grows_by_what_more_images_keep(digits_folder):
         measured = Measurement(specification, str(digits_folder), "cuda", None)
         measured.warm_up()
         peaks.append(measured.peak_bytes)
-    kept = 4 * (32 * 30**2 + 64 * 14**2 + 128 * 12**2)  # bytes an image
+    kept = 4 * (32 * 30**2 + 64 * 14**2 + 128 * 12**2)  # bytes per image
     assert peaks[1] - peaks[0] > (512 - 32) * kept
 
 

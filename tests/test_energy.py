@@ -126,7 +126,7 @@ def test_without_the_library_the_reason_is_said(monkeypatch):
 
 
 class Meter:
-    """Counts two joules a step and many for all before the first, told after every third step."""
+    """Counts two joules per step and many for all before the first, told after every third step."""
 
     source, least_seconds = "made up", 1e-9
 

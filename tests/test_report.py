@@ -84,9 +84,9 @@ def test_report_has_every_part(page: str) -> None:
         "1,297 training and 500 test images, 10 classes, 32 \N{MULTIPLICATION SIGN} 32 pixels",
         "Figure 1. Highest mean test accuracy: resnet, group norm, ",
         "], n = 2; next: vgg11, group norm, ",
-        "Test accuracy by epoch, a panel a norm",
+        "Test accuracy by epoch, one panel per norm",
         "Test accuracy after the last epoch of every",
-        "n = 3 seeds a configuration, except vgg11, no norm (n = 2); resnet, group norm (n = 2)",
+        "n = 3 seeds per configuration, except vgg11, no norm (n = 2); resnet, group norm (n = 2)",
         "million, 1 MAC = 1 multiply-add",
         "162.37",  # ResNet's MACs in millions
         "28,144,010",  # VGG11's parameters
@@ -133,7 +133,7 @@ def test_comparisons_are_findings_a_table_and_what_no_data_could_show(page: str)
         text,
     )
     assert "n = 2 and 3 its smallest p is 0.20, 0.40 after Holm's adjustment for 3." in text
-    assert "1 diverged or failed" in text and "runs a side for 0.5 points" in text
+    assert "1 diverged or failed" in text and "runs per side for 0.5 points" in text
     assert "Other pairs, without a test (12)" in text
     assert 'href="comparisons.csv"' in section and "nan" not in text.lower().split()
 

@@ -48,7 +48,7 @@ def test_every_part_has_its_numbers_with_n_and_interval(tmp_path: Path) -> None:
     assert parts["Question"] == "Which <network>?"
     assert parts["Design"] == (
         "3 networks (convnet, vgg11, resnet) with 2 norms (none, batch) were trained on 1,297 "
-        "training images of synthetic digits (8x8) for 5 epochs, with 3 seeds a configuration, "
+        "training images of synthetic digits (8x8) for 5 epochs, with 3 seeds per configuration, "
         "and tested on 500 images: 18 runs of 6 configurations. Of the runs, 1 diverged: in no "
         "mean."
     )

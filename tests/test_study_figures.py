@@ -215,7 +215,7 @@ def test_findings_of_studies_name_what_the_tables_hold(drawn):
     assert "smallest: vgg11, depth 9" in said["first_gradient"]
     assert said["depths"].startswith(
         "Slope of test accuracy on depth: resnet minus vgg11 (no norm, default init) "
-        "50.00 points a block [48.00 to 52.00], n = 3; resnet minus vgg11 (no norm, he init) "
+        "50.00 points per block [48.00 to 52.00], n = 3; resnet minus vgg11 (no norm, he init) "
     )
     assert (
         "gradient before training: resnet minus vgg11 (no norm, default init) 0.50 a block"

@@ -44,7 +44,7 @@ STUDY = {
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """Few calls a repeat: what is tested are no speeds. No timing waits for another test's."""
+    """Few calls per repeat: what is tested are no speeds. No timing waits for another test's."""
     monkeypatch.setattr(leases, "lease_machine", lambda while_waiting: None)
     monkeypatch.setattr(leases, "lease_cpu", lambda while_waiting: None)
     monkeypatch.setattr(measurement, "LEAST_SECONDS", {})

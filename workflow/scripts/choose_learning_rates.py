@@ -33,7 +33,7 @@ RATE, VALIDATION, TEST = "learning_rate", "validation_accuracy", "test_accuracy"
 
 
 def by_rate(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A row a seed, a column a learning rate; NaN where a run is not complete."""
+    """One row per seed, one column per learning rate; NaN where a run is not complete."""
     return runs.pivot_table(index="seed", columns=RATE, values=column, sort=False, dropna=False)
 
 

@@ -148,8 +148,10 @@ def main(argv: list[str] | None = None) -> int | None:
     parser = make_parser(__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study.json, beside runs/")
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json of its data")
-    parser.add_argument("--out-curves", type=Path, required=True, help="csv: a row a run and epoch")
-    parser.add_argument("--out-runs", type=Path, required=True, help="csv: a row a run")
+    parser.add_argument(
+        "--out-curves", type=Path, required=True, help="csv: one row per run and epoch"
+    )
+    parser.add_argument("--out-runs", type=Path, required=True, help="csv: one row per run")
     arguments = parser.parse_args(argv)
     study = read_study(arguments.study)
     data = read_json(arguments.dataset)["checksum"]

@@ -282,7 +282,7 @@ def comparisons(
     folder: Path,
     data: Path,
 ) -> pd.DataFrame:
-    """Make comparisons.csv: a row a pair of configurations, the declared ones first."""
+    """Make comparisons.csv: one row per pair of configurations, the declared ones first."""
     samples = Samples(runs)
     entries = declared["comparisons"]
     configurations = configurations_of(study["runs"])
@@ -307,7 +307,7 @@ def main(argv: list[str] | None = None) -> None:
         "declared": "JSON: the declared comparisons and differences_of_interest",
         "runs": "runs.csv of collect_runs",
         "dataset": "dataset.json of the prepared data, beside its arrays",
-        "out": "csv: a row a pair of configurations",
+        "out": "csv: one row per pair of configurations",
         "markdown": "the same for people",
     }.items():
         parser.add_argument(f"--{name}", type=Path, required=True, help=what)

@@ -37,7 +37,7 @@ ONE_SIDED = "zero_init_residual"
 
 
 def quantities(inputs: Inputs) -> pd.DataFrame:
-    """The runs, with a column a quantity."""
+    """The runs, with one column per quantity."""
     runs = inputs.runs.set_index("run", drop=False)
     key = [*key_columns(inputs.study), "seed"]
     start = inputs.curves[inputs.curves["epoch"] == 0]

@@ -5,9 +5,10 @@
         --data results/data/cifar10 --out results/variance/variance.csv
 
 For each model and norm (and the other axes) test accuracies form a table of initialisation seeds x
-order seeds, one run a cell. A row a component: `initialization`, `order`, their `interaction`, and
-the `total`; `share` is the component's part of the sum of the three. A table with empty cells, as
-where a run diverged, is estimated on the initialisations that have a run with every order.
+order seeds, one run per cell. One row per component: `initialization`, `order`, their
+`interaction`, and the `total`; `share` is the component's part of the sum of the three. A table
+with empty cells, as where a run diverged, is estimated on the initialisations that have a run with
+every order.
 """
 
 from collections.abc import Iterator

@@ -54,7 +54,7 @@ class Confusions:
         self.counts[name].append(pairs.reshape(classes, classes))
 
     def shares(self, name: str) -> pd.DataFrame:
-        """A row a label and predicted class, in the classes' order: n runs, images, estimates."""
+        """One row per label and predicted class, in order of classes: n runs, images, estimates."""
         classes = range(len(self.class_names))
         index = pd.MultiIndex.from_product([classes, classes], names=["label", "predicted"])
         if name not in self.counts:

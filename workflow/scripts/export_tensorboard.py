@@ -1,4 +1,4 @@
-"""Write a study's curves as TensorBoard event files, a folder a run.
+"""Write a study's curves as TensorBoard event files, one folder per run.
 
     python workflow/scripts/export_tensorboard.py --study results/quickstart/study.json \\
         --curves results/quickstart/curves.csv --out results/quickstart/tensorboard

@@ -4,10 +4,10 @@
         --runs results/quickstart/runs.csv --curves results/quickstart/curves.csv \\
         --data results/data/digits --out results/quickstart/reliability.csv
 
-A row a configuration and bin, from the test logits that its runs left, without temperature scaling:
-the 15 bins that the expected calibration error of calibration.csv sums up. `n`: runs that have an
-image in the bin, each with the same weight. `left_out`: complete runs whose logits are those of
-another epoch than the study's last.
+One row per configuration and bin, from the test logits that its runs left, without temperature
+scaling: the 15 bins that the expected calibration error of calibration.csv sums up. `n`: runs that
+have an image in the bin, each with the same weight. `left_out`: complete runs whose logits are
+those of another epoch than the study's last.
 """
 
 from typing import Any

@@ -5,7 +5,7 @@
         --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/batch_sizes
 
-After Wu & He (2018, "Group Normalization", figure 1), a panel a way to vary the batch.
+After Wu & He (2018, "Group Normalization", figure 1), one panel per way to vary the batch.
 """
 
 import pandas as pd

@@ -1,11 +1,12 @@
-"""Draw the accuracy on the test images of each class: a panel a norm, a mark a network.
+"""Draw the accuracy on the test images of each class: one panel per norm, one mark per network.
 
     python workflow/scripts/plot_class_accuracy.py --classes results/S/classes.csv \\
         --study results/S/study.json --bands results/S/bands.csv --curves results/S/curves.csv \\
         --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/class_accuracy
 
-With axes, a panel a network and norm, a mark an axis value. Of many classes, the hardest are shown.
+With axes, one panel per network and norm, one mark per axis value. Of many classes, the hardest are
+shown.
 """
 
 import math

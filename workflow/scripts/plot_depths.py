@@ -1,12 +1,13 @@
-"""Draw the final accuracy against depth, a line a network: with skip connections and without.
+"""Draw the final accuracy against depth, one line per network: with skip connections and without.
 
     python workflow/scripts/plot_depths.py --depths results/S/depths.csv \\
         --study results/S/study.json --bands results/S/bands.csv --curves results/S/curves.csv \\
         --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/depths
 
-A panel an initialisation and norm. depths.csv has the slopes of the lines and how far those of two
-networks differ, which the finding says; the gradient against depth is the figure first_gradient.
+One panel per initialisation and norm. depths.csv has the slopes of the lines and how far those of
+two networks differ, which the finding says; the gradient against depth is the figure
+first_gradient.
 """
 
 import pandas as pd
@@ -19,7 +20,7 @@ from normres.findings import estimate_words
 PARTS = ("mean", "low", "high")
 MOST_SAID = 6  # differences of slopes, of a quantity
 QUANTITIES = {  # of depths.csv -> words, unit, factor
-    "test_accuracy": ("Slope of test accuracy on depth", "points a block", 100),
+    "test_accuracy": ("Slope of test accuracy on depth", "points per block", 100),
     "log10_first_gradient_start": (
         "Of log10 of the first convolution's gradient before training", "a block", 1,
     ),
@@ -43,7 +44,7 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
     figure = lines.line_figure(
         rows,
         lines.network_looks(rows, study),
-        lines.Axis("depth (blocks a stage)", log=True),
+        lines.Axis("depth (blocks per stage)", log=True),
         "test accuracy (%)",
         question="Do skip connections keep the accuracy as networks get deeper?"
         if skips

@@ -1,4 +1,4 @@
-"""Draw test accuracy after the last epoch: a row a configuration, every seed a dot.
+"""Draw test accuracy after the last epoch: one row per configuration, every seed a dot.
 
     python workflow/scripts/plot_final_accuracy.py --study results/S/study.json \\
         --bands results/S/bands.csv --curves results/S/curves.csv \\

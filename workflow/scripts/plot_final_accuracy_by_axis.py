@@ -5,9 +5,10 @@
         --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/final_accuracy_by_batch_size
 
-A line a norm (or a network, where there is one norm), a panel for all else that the study compares;
-the axis is logarithmic where its values are positive and span a factor of 8, as in Wu & He (2018,
-"Group Normalization", figure 1). A configuration to which the axis does not apply is a level line.
+One line per norm (or a network, where there is one norm), a panel for all else that the study
+compares; the axis is logarithmic where its values are positive and span a factor of 8, as in Wu &
+He (2018, "Group Normalization", figure 1). A configuration to which the axis does not apply is a
+level line.
 """
 
 import math

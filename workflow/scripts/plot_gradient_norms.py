@@ -53,7 +53,7 @@ def draw(tables: figures.Tables, against: str) -> tuple[Figure, pd.DataFrame, st
     drawn["panel"] = [
         ", ".join(filter(None, words)) for words in zip(drawn["group"], drawn["when"], strict=True)
     ]
-    labels = {"convolution": "convolution (1 is the first)", "depth": "depth (blocks a stage)"}
+    labels = {"convolution": "convolution (1 is the first)", "depth": "depth (blocks per stage)"}
     figure = lines.line_figure(
         drawn,
         lines.network_looks(drawn, study) if against == "depth" else depth_looks(drawn, study),

@@ -33,7 +33,7 @@ FRONT = "#999999"
 
 
 def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
-    """Draw the figure; return it, the rows it shows, with a column a front, and its finding."""
+    """Draw the figure; return it, the rows it shows, with one column per front, and its finding."""
     study, summary = tables.study, tables.summary
     drawn = summary[[*configuration_columns(study), "configuration", "n"]].assign(
         **{part: 100 * summary[f"test_accuracy_{part}"] for part in ("mean", "low", "high")},

@@ -1,11 +1,12 @@
-"""Draw accuracy against confidence, in bins of the confidence: a panel a norm, a line a network.
+"""Draw accuracy against confidence, in bins of it: one panel per norm, one line per network.
 
     python workflow/scripts/plot_reliability.py --reliability results/S/reliability.csv \\
         --study results/S/study.json --bands results/S/bands.csv --curves results/S/curves.csv \\
         --summary results/S/summary.csv --runs results/S/runs.csv \\
         --out results/S/figures/reliability
 
-With axes, a panel a network and norm, a line an axis value (after Guo et al. 2017, figure 1).
+With axes, one panel per network and norm, one line per axis value (after Guo et al. 2017, figure
+1).
 """
 
 import math

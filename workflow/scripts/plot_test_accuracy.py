@@ -1,4 +1,4 @@
-"""Draw test accuracy by epoch: a panel a norm, a line a network, from before training on.
+"""Draw test accuracy by epoch: one panel per norm, one line per network, from before training on.
 
     python workflow/scripts/plot_test_accuracy.py --study results/S/study.json \\
         --bands results/S/bands.csv --curves results/S/curves.csv \\

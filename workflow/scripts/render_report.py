@@ -88,7 +88,7 @@ TIMED_WITH = ("device_name", "precision", "memory_format", "compiled", "cpu_thre
 def timing_section(
     summary: pd.DataFrame, details: Mapping[str, Any], study: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The table of times, a row a configuration that was timed, and what the times rest on."""
+    """The table of times, one row per configuration that was timed, and what the times rest on."""
     timed = details["configurations"]
     axes = [axis for axis in study["axes"] if any(axis in entry["axes"] for entry in timed)]
     rows = summary[summary["timing_repeats"] > 0].drop_duplicates(["model", "norm", *axes])

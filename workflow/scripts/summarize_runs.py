@@ -81,7 +81,7 @@ LATEX = str.maketrans(
 def bands(curves: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
     """Make bands.csv from curves.csv: the mean over complete runs at each epoch, with interval.
 
-    `table` is the summary; `seconds` of training until an epoch rest on its seconds an epoch.
+    `table` is the summary; `seconds` of training until an epoch rest on its seconds per epoch.
     """
     complete = with_gap(curves[curves["status"] == "ok"])
     by = ["configuration", "epoch"]
@@ -101,7 +101,7 @@ def bands(curves: pd.DataFrame, table: pd.DataFrame, study: Mapping[str, Any]) -
 def summary(
     runs: pd.DataFrame, complexity: pd.DataFrame, timing: pd.DataFrame, study: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Make summary.csv: a row a configuration, at its last epoch, with its costs and times.
+    """Make summary.csv: one row per configuration, at its last epoch, with its costs and times.
 
     Raises InputError where complexity.csv has several rows for one configuration.
     """
@@ -202,7 +202,7 @@ def with_costs(
     try:
         return table.merge(complexity[on + COSTS], on=on, how="left", validate="many_to_one")
     except (KeyError, pd.errors.MergeError) as error:
-        raise InputError(f"complexity.csv: {error}; it has one row a network") from None
+        raise InputError(f"complexity.csv: {error}; it has one row per network") from None
 
 
 def with_times(table: pd.DataFrame, timing: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
@@ -248,7 +248,7 @@ def people_table(table: pd.DataFrame, study: Mapping[str, Any]) -> pd.DataFrame:
         )
     cells[("parameters", "")] = number_text(table["params"], 0)
     cells[("MACs (1 MAC = 1 multiply-add)", "million")] = number_text(table["macs"] / 1e6, 2)
-    cells[("time an epoch", f"s {interval}")] = estimate_text(
+    cells[("time per epoch", f"s {interval}")] = estimate_text(
         table, "seconds_per_epoch", 2, center="median"
     )
     return pd.DataFrame(cells).fillna(EMPTY)
@@ -311,7 +311,7 @@ def note(
         sentences.append("Intervals are cut at 0 and 100 %, and at a loss of 0.")
     timed = timing[timing["repeat"].notna()]
     if len(timed):
-        many = (timing["repeat"].fillna(1) == 1).sum() > MOST_ALIVE  # one row a configuration
+        many = (timing["repeat"].fillna(1) == 1).sum() > MOST_ALIVE  # one row per configuration
         in_groups = f" (within groups of {MOST_ALIVE} configurations at most)" if many else ""
         sentences.append(
             f"Time: training alone, with nothing else on the device ({timed_on(timed)}), median of "
@@ -384,7 +384,7 @@ def main(argv: list[str] | None = None) -> int | None:
     parser.add_argument("--study", type=Path, required=True, help="study.json")
     parser.add_argument("--curves", type=Path, required=True, help="curves.csv of collect_runs")
     parser.add_argument("--runs", type=Path, required=True, help="runs.csv of collect_runs")
-    parser.add_argument("--complexity", type=Path, required=True, help="csv: a row a network")
+    parser.add_argument("--complexity", type=Path, required=True, help="csv: one row per network")
     parser.add_argument("--timing", type=Path, required=True, help="csv of time_training")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     arguments = parser.parse_args(argv)

@@ -20,9 +20,9 @@ class Inputs:
 
     study: Mapping[str, Any]
     folder: Path  # of the study, with runs/
-    asked: pd.DataFrame  # runs.csv: a row a run, with its status
-    runs: pd.DataFrame  # a row a run, at its last epoch
-    curves: pd.DataFrame  # curves.csv: a row a run and epoch
+    asked: pd.DataFrame  # runs.csv: one row per run, with its status
+    runs: pd.DataFrame  # one row per run, at its last epoch
+    curves: pd.DataFrame  # curves.csv: one row per run and epoch
     data: Path  # the folder of the prepared images
     out: Path
 
@@ -79,7 +79,7 @@ def estimate_columns(name: str) -> list[str]:
 
 
 def estimate_cells(name: str, values: Sequence[float], bounds: Bounds = FREE) -> dict[str, float]:
-    """Mean, sd and 95 % interval of the mean of one number a run; see inference.mean_interval."""
+    """Mean, sd and 95 % interval of the mean of one number per run; see inference.mean_interval."""
     found = mean_interval(values, bounds=bounds)
     numbers = (found.estimate, found.sd, found.low, found.high)
     return dict(zip(estimate_columns(name), numbers, strict=True))

@@ -42,8 +42,8 @@ NONE_LOST = dict.fromkeys(LOST, 0)
 class Tables:
     """A study and the tables that claims are tested on; axes are text (see tables.axis_text).
 
-    curves: a row a run and epoch. timing: a row a repeat, of one device and precision.
-    complexity: a row a network.
+    curves: one row per run and epoch. timing: one row per repeat, of one device and precision.
+    complexity: one row per network.
     """
 
     study: Mapping[str, Any]
@@ -174,7 +174,7 @@ def _measured(part: Measured, tables: Tables, star: str) -> Value:
 
 
 def _series(part: Measured, tables: Tables, star: str = "") -> pd.DataFrame:
-    """A statistic over epochs: a row a complete run (its seed), a column an epoch."""
+    """A statistic over epochs: one row per complete run (its seed), one column per epoch."""
     statistic, name = STATISTICS[part.statistic], configuration_name(part, star)
     last = tables.study["epochs"]
     first, final = (
@@ -220,7 +220,7 @@ def _call(call: Call, tables: Tables, star: str) -> Value:
 
 
 def _of_series(call: Call, series: pd.DataFrame, tables: Tables, star: str) -> pd.Series:
-    """A number a run, from its series over epochs."""
+    """One number per run, from its series over epochs."""
     match call.function:
         case "slope":
             epochs = series.columns.to_numpy(float)

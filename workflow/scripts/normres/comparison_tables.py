@@ -165,7 +165,7 @@ def declared_columns(declared: pd.DataFrame, names: Mapping[str, str]) -> list[C
                 for row in rows
             ]
             unit = "point" if wanted == "1" else "points"
-            columns.append(Column("runs a side", f"for {wanted} {unit}", cells))
+            columns.append(Column("runs per side", f"for {wanted} {unit}", cells))
     if declared["total_sd"].notna().any():
         columns.append(
             Column("spread", "sd over seeds; over test images", [parts_cell(row) for row in rows])

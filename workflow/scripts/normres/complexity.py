@@ -3,9 +3,10 @@
 1 MAC = 1 multiply-add. MACs are those of convolutions and linear layers, for one image. fvcore
 counts them, and two others check it layer by layer: torch.utils.flop_counter, which counts 2
 operations a MAC, and a closed form from each layer's weight and output shape. Norm layers are
-counted apart, in fvcore's operations an element: 2 for batch norm in evaluation mode, 5 in training
-mode and for the norms that always compute statistics, 1 less without scale and shift. Activations
-are output elements of convolutions and linear layers (Radosavovic et al. 2020, section 3.1).
+counted apart, in fvcore's operations per element: 2 for batch norm in evaluation mode, 5 in
+training mode and for the norms that always compute statistics, 1 less without scale and shift.
+Activations are output elements of convolutions and linear layers (Radosavovic et al. 2020, section
+3.1).
 """
 
 import math

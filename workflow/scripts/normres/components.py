@@ -1,4 +1,4 @@
-"""Variance components of a crossed design with one number a cell."""
+"""Variance components of a crossed design with one number per cell."""
 
 from dataclasses import dataclass
 from math import nan
@@ -22,7 +22,7 @@ class Component:
 def crossed_components(table: np.ndarray) -> dict[str, Component]:
     """Components of y[i, j] = mean + row[i] + column[j] + interaction[i, j], all effects random.
 
-    table: (rows, columns), one number a cell, two of each at least. Estimates are those of the
+    table: (rows, columns), one number per cell, two of each at least. Estimates are those of the
     analysis of variance (Searle, Casella & McCulloch 1992, Variance Components, 4.7), cut at 0.
     The interaction, which holds the error, has the exact chi-square interval of its mean square.
     `rows` and `columns` have the modified large-sample interval of a difference of mean squares,

@@ -1,4 +1,5 @@
-"""Figures of curves over training: a panel a norm, a line a configuration, every seed visible."""
+"""Figures of curves over training: a panel per norm, a line per configuration, all seeds
+visible."""
 
 import itertools
 import math
@@ -175,8 +176,9 @@ def column_count(panels: int, study: Mapping[str, Any]) -> int:
 def arrange(configurations: pd.DataFrame, study: Mapping[str, Any]) -> list[Panel]:
     """Distribute configurations over panels.
 
-    Without axes: a panel a norm, a line a model. With axes: a panel a model and norm, and the axis
-    values are lines in shades of one colour. With one model, the other norms stand by in grey.
+    Without axes: one panel per norm, one line per model. With axes: one panel per model and norm,
+    and the axis values are lines in shades of one colour. With one model, the other norms stand by
+    in grey.
     """
     several = len(study["models"]) > 1
     cells = {name: cells_of(row, study) for name, row in configurations.iterrows()}
@@ -206,7 +208,7 @@ def base_colour(row: pd.Series, study: Mapping[str, Any]) -> str:
 
 
 def model_lines(members: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, tuple[str, Look]]:
-    """A line a model; its label is empty where there is only one."""
+    """One line per model; its label is empty where there is only one."""
     lines, marked = {}, figures.marks(study["models"], figures.MODEL_COLOURS)
     for name, row in members.iterrows():
         look = Look(base_colour(row, study), *marked[row["model"]])
@@ -215,7 +217,7 @@ def model_lines(members: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, tu
 
 
 def axis_lines(members: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, tuple[str, Look]]:
-    """A line a combination of axis values, from pale to full colour."""
+    """One line per combination of axis values, from pale to full colour."""
     lines, last = {}, len(members) - 1
     for index, (name, row) in enumerate(members.iterrows()):
         pale = 0.45 * (last - index) / max(1, last)

@@ -58,7 +58,7 @@ GPU = Reference(
     start=15,
     warm_up=15,
 )
-REFERENCE_SIDE, REFERENCE_DEPTH = 32, 3  # pixels; blocks a stage of a residual network
+REFERENCE_SIDE, REFERENCE_DEPTH = 32, 3  # pixels; blocks per stage of a residual network
 PROCESSOR = Path("/proc/cpuinfo")
 JOB_SECONDS = 2.5  # of a core: a table or a figure
 FORWARD = 1 / 4  # of the time of training is what an image to evaluate takes, about

@@ -21,7 +21,7 @@ CONSTANT, NUMBER, SERIES = "a constant", "a number", "a series over epochs"
 class Statistic:
     """A named statistic: where it stands in the study's tables, in which unit, and its words."""
 
-    table: str  # curves: a number an epoch and seed; timing: one a repeat; complexity: exact
+    table: str  # curves: one number per epoch and seed; timing: one per repeat; complexity: exact
     column: str
     words: str
     scale: float = 1.0
@@ -44,8 +44,8 @@ STATISTICS = {
     "last_gradient": Statistic(
         "curves", "last_conv_grad_norm", "gradient norm of the last convolution"
     ),
-    "epoch_seconds": Statistic("timing", "epoch_seconds", "seconds an epoch", 1.0, "s"),
-    "step_seconds": Statistic("timing", "step_seconds", "seconds a step", 1.0, "s"),
+    "epoch_seconds": Statistic("timing", "epoch_seconds", "seconds per epoch", 1.0, "s"),
+    "step_seconds": Statistic("timing", "step_seconds", "seconds per step", 1.0, "s"),
     "latency_1": Statistic("timing", "latency_1_seconds", "latency of one image", 1e3, "ms"),
     "latency_128": Statistic("timing", "latency_128_seconds", "latency of 128 images", 1e3, "ms"),
     "params": Statistic("complexity", "params", "parameters"),

@@ -1,4 +1,4 @@
-"""history.csv: a row an epoch, from epoch 0 (before training) on."""
+"""history.csv: one row per epoch, from epoch 0 (before training) on."""
 
 import csv
 import io

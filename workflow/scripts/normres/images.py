@@ -25,7 +25,7 @@ class Images:
 
     images: uint8 (N, H, W, C), copy-on-write map, the first `n_train` for training, the remaining
     `n_test` for testing. labels: int64 (N,), indices into `class_names`. channel_mean and
-    channel_std: of the training images scaled to [0, 1], one value a channel.
+    channel_std: of the training images scaled to [0, 1], one value per channel.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Figures of estimates against a number: a panel a group, a line each, intervals as bars."""
+"""Figures of estimates against a number: one panel per group, a line each, intervals as bars."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from normres.images import open_images
 from normres.seeding import generator
 from normres.training import TrainingRun
 
-LATENCY_BATCHES = (1, 128)  # images a prediction
+LATENCY_BATCHES = (1, 128)  # images per prediction
 STEP, LAST_STEP = "step", "last_step"  # of training: a full batch, and the short last one
 
 # How long the calls of a repeat take together, so that the clock's resolution is nothing to it.

@@ -115,7 +115,7 @@ def measure_cases(
     repeats: int,
     after_round: Callable[[float], None] = lambda fraction: None,
 ) -> list[dict[str, Any]]:
-    """Time cases in `repeats` rounds, each in an order of its own; a row a case and repeat.
+    """Time cases in `repeats` rounds, each in an order of its own; one row per case and repeat.
 
     Activations have the computation's precision. `after_round` is told what part is done. A case
     that cannot be computed has one row, with the `reason`, and whether it may be `again`.

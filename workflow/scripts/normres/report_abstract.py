@@ -70,7 +70,7 @@ def design(
     left_out = study.get("excluded", [])
     sentences = [
         f"{parts[0]} with {listed(parts[1:])} {'were' if len(models) > 1 else 'was'} trained on "
-        f"{images_of} for {plural(study['epochs'], 'epoch')}, with {seeds} a configuration, and "
+        f"{images_of} for {plural(study['epochs'], 'epoch')}, with {seeds} per configuration, and "
         f"tested on {images['test']} images: {plural(len(runs), 'run')} of "
         f"{plural(len(configurations(study)), 'configuration')}"
         + (f", {plural(len(left_out), 'combination')} left out." if left_out else ".")
@@ -202,7 +202,7 @@ def costs(summary: pd.DataFrame, study: Mapping[str, Any]) -> str:
         range_words(summary, column, words, study)
         for column, words in (
             ("params", "million parameters"),
-            ("macs", "million multiply-adds an image"),
+            ("macs", "million multiply-adds per image"),
         )
         if summary[column].notna().any()
     ]

@@ -139,7 +139,7 @@ def axis_cell(value: Any) -> Cell:
 def summary_columns(
     summary: pd.DataFrame, runs: pd.DataFrame, study: Mapping[str, Any]
 ) -> list[Column]:
-    """The table of results, a row a configuration."""
+    """The table of results, one row per configuration."""
     chosen_on = "/".join(sorted(runs["best_chosen_on"].dropna().unique())) or "test"
     columns = [*configuration_cells(summary, study), count_column(summary)]
     columns.append(estimate_column(summary, "test_accuracy", "test accuracy", "%", 2, 100))
@@ -159,7 +159,7 @@ def summary_columns(
             f"%, chosen on the {chosen_on} images", 2, 100,
         ),
         estimate_column(
-            summary, "seconds_per_epoch", "training time an epoch", "s, median", 2, center="median"
+            summary, "seconds_per_epoch", "training time per epoch", "s, median", 2, center="median"
         ),
     ]  # fmt: skip
 
@@ -171,7 +171,7 @@ def count_column(summary: pd.DataFrame) -> Column:
 
 
 def complexity_columns(complexity: pd.DataFrame, study: Mapping[str, Any]) -> list[Column]:
-    """The table of costs, a row a network; costs that were not counted are left out."""
+    """The table of costs, one row per network; costs that were not counted are left out."""
     shown = {
         "params": ("parameters", "", 0, 1),
         "macs": ("MACs", "million, 1 MAC = 1 multiply-add", 2, 1e-6),

@@ -1,4 +1,4 @@
-"""Figures of rows: a row a configuration, its name left of the panel and numbers right of it."""
+"""Figures of rows: one per configuration, its name left of the panel and numbers right of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -25,7 +25,8 @@ def mean_estimates(
     """Estimate the mean of `column` in each group of rows that agree in `by`.
 
     Args:
-        values: a row an independent run (for a curve: a run and epoch); empty cells are left out.
+        values: one row per independent run (for a curve: a run and epoch); empty cells are left
+        out.
         by: the columns that define the groups; an empty cell in one of them is a value like others.
         column: what is averaged.
         bounds: what the quantity cannot go below and above; the interval is cut there.
@@ -57,7 +58,7 @@ def median_estimates(values: pd.DataFrame, by: Sequence[str], column: str) -> pd
     """Estimate the median of `column` in each group of rows that agree in `by`.
 
     Args:
-        values: a row a repeat; empty cells are left out.
+        values: one row per repeat; empty cells are left out.
         by: the columns that define the groups; an empty cell in one of them is a value like others.
         column: what the median is of.
 

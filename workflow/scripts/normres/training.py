@@ -32,7 +32,7 @@ from normres.seeding import (
 from normres.steps import GraphedStep, Step
 from normres.working_copy import WorkingCopy
 
-SCALED_FROM = 128  # images a batch at which learning_rate_scaling changes nothing
+SCALED_FROM = 128  # images per batch at which learning_rate_scaling changes nothing
 
 
 def effective_learning_rate(specification: Mapping[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""One file a network. The file's name is the network's name in config.yaml.
+"""One file per network. The file's name is the network's name in config.yaml.
 
 Each file holds the constants `CHANNELS` (the channel counts its norm layers see) and `MIN_SIDE`
 (the smallest image side it admits, in pixels), and one function

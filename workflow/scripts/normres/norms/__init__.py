@@ -1,4 +1,4 @@
-"""One file a norm. The file's name is the norm's name in config.yaml.
+"""One file per norm. The file's name is the norm's name in config.yaml.
 
 Each file holds one function `build(channels, *, ...) -> nn.Module`, a layer that maps
 (N, channels, H, W) to the same shape. Its keyword arguments are the options of config.yaml that
