@@ -128,7 +128,7 @@ def test_one_run_has_no_interval_and_is_no_comparison(tmp_path: Path) -> None:
     write_inputs(tmp_path, "single")
     parts = told(tmp_path)
     assert "1 network (resnet) with no norm was trained" in parts["Design"]
-    assert "with 1 seed a configuration" in parts["Design"]
+    assert "with 1 seed per configuration" in parts["Design"]
     assert "1 run of 1 configuration." in parts["Design"]
     assert "(no interval from a single run, n = 1)" in parts["Results"]
     assert "highest" not in parts["Results"] and "lowest" not in parts["Results"]
