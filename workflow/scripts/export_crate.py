@@ -35,7 +35,7 @@ def result_files(study: dict[str, Any], folder: Path, arguments: argparse.Namesp
 
     Not what is left of analyses and figures that the study no longer has, where it is said which.
     """
-    dropped = set(ANALYSES) - set(ANALYSES if arguments.analyses is None else arguments.analyses)
+    dropped = set(ANALYSES) - set(arguments.analyses)
     tables = [path for glob in TABLES for path in sorted(folder.glob(glob))]
     files = [path for path in tables if path.stem not in dropped]
     for path in sorted(folder.glob("figures/*.*")):
@@ -103,7 +103,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="configuration that was given on top of the project's; packed, too",
     )
     parser.add_argument(
-        "--analyses", nargs="*", help="analyses whose tables are packed [all that are there]"
+        "--analyses",
+        nargs="*",
+        default=[*ANALYSES],
+        help="analyses whose tables are packed [all that are there]",
     )
     parser.add_argument("--figures", nargs="*", help="figures to pack [all that are there]")
     parser.add_argument("--call", help="what made it, but for the study, for the description")

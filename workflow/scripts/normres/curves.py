@@ -1,5 +1,4 @@
-"""Figures of curves over training: a panel per norm, a line per configuration, all seeds
-visible."""
+"""Figures of curves over training: one panel per norm, one line per configuration, every seed."""
 
 import itertools
 import math

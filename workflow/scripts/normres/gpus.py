@@ -64,7 +64,9 @@ def _find_gpus() -> tuple[list[str], str | None]:
     if driver and driver[0] < wanted:
         old = f"NVIDIA's driver (CUDA {driver[0]}.{driver[1]}) is too old"
         return [], f"{old} for this build of PyTorch (CUDA {build})"
-    return _without_old(gpus, OLDEST_CAPABILITY.get(wanted, (0, 0)), build)
+    if wanted not in OLDEST_CAPABILITY:
+        return gpus, None
+    return _without_old(gpus, OLDEST_CAPABILITY[wanted], build)
 
 
 def _without_old(

@@ -14,6 +14,7 @@ from typing import Any
 from normres import fingerprint
 from normres.config import Config
 from normres.files import canonical, shown_path
+from normres.wording import CALL
 
 
 def prepare(config: Config, configfiles: Sequence[str | Path], given: Mapping[str, Any]) -> None:
@@ -37,7 +38,7 @@ def prepare(config: Config, configfiles: Sequence[str | Path], given: Mapping[st
     os.environ["NORMRES_SAVE_EVERY"] = str(config.save_every)
     os.environ["NORMRES_STATE_BUDGET_GB"] = str(config.state_budget_gb)
     os.environ["NORMRES_RUNS_PER_GPU"] = str(config.runs_per_gpu)
-    call = ["snakemake", "--cores", "all", *["--configfile"] * bool(configfiles)]
+    call = [*CALL.split(), *["--configfile"] * bool(configfiles)]
     call += map(shown_path, configfiles)
     changed = [f"{key}={canonical(given[key])}" for key in ("studies", "claims") if key in given]
     os.environ["NORMRES_CALL"] = shlex.join([*call, *["--config"] * bool(changed), *changed])

@@ -7,6 +7,7 @@ from typing import Any
 EQUAL = "all equal"  # stands where an interval over seeds would
 MINUS = "\N{MINUS SIGN}"
 LOST = ("diverged", "failed")  # how runs end that are in no mean
+CALL = "snakemake --cores all"  # of a study, without its choice and that of configuration files
 
 
 def duration(seconds: float) -> str:
@@ -21,9 +22,6 @@ def duration(seconds: float) -> str:
 def listed(parts: Sequence[str]) -> str:
     """Words in a row: "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
-
-
-CALL = "snakemake --cores all"
 
 
 def study_call(call: str, study: str) -> str:
