@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,9 +10,11 @@ import pytest
 
 from conftest import read_record
 from documentation import example
-from normres import dataset_facts
+from normres import catalog, dataset_facts, options
+from normres.config import read_config
 from normres.datasets import read_dataset
 from normres.errors import InputError
+from normres.plans import make_plan
 from snakemake_project import TINY, Project
 
 PAGE = "adding.md"
@@ -83,3 +86,34 @@ def test_all_that_a_built_in_data_set_needs_is_there_for_each():
         read_dataset("nonsense", ".")
     names = str(error.value).partition("is not one of ")[2].split(", ")
     assert names == list(dataset_facts.SIZES)
+
+
+@pytest.mark.parametrize(
+    "constants, words",
+    [
+        ("CHANNELS = (8,)", "MIN_SIDE has to be a number of pixels from 1, not None"),
+        ("MIN_SIDE = 1", "CHANNELS has to be the channel counts"),
+        ("CHANNELS = 8\nMIN_SIDE = 1", "not 8"),
+        ("CHANNELS = ()\nMIN_SIDE = 1", "not ()"),
+        ("CHANNELS = (8,)\nMIN_SIDE = 1", "`build` takes 'width', which is no option of"),
+    ],
+)
+def test_a_network_that_lacks_something_is_named_before_anything_starts(
+    tmp_path, monkeypatch, constants, words
+):
+    """The pipeline reads these from the file; without them it stopped in a traceback."""
+    shutil.copytree(catalog.PACKAGE / "norms", tmp_path / "norms")
+    (tmp_path / "networks").mkdir()
+    text = f"{constants}\ndef build(channels, side, classes, norm, *, conv_bias, width=2): ..."
+    (tmp_path / "networks" / "own.py").write_text(text)
+    monkeypatch.setattr(catalog, "PACKAGE", tmp_path)
+    monkeypatch.setattr(catalog, "_statements", catalog._statements.__wrapped__)
+    monkeypatch.setattr(options, "_claimed", options._claimed.__wrapped__)
+    study = {"dataset": "digits", "models": ["own"], "norms": ["none"], "seeds": [0], "epochs": 1}
+    with pytest.raises(InputError) as in_study:
+        read_config({"study": "s", "studies": {"s": study}})
+    with pytest.raises(InputError) as by_hand:
+        make_plan({"model": "own", "norm": "none", "seed": 0, "epochs": 1})
+    for caught in (in_study, by_hand):
+        line = str(caught.value)
+        assert "own.py: " in line and words in line and "\n" not in line

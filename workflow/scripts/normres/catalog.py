@@ -51,6 +51,23 @@ def options(kind: str, name: str) -> list[str]:
     )
 
 
+def check_network(name: str) -> None:
+    """Raise InputError where a network's file lacks a constant, or has one of another kind."""
+
+    def is_count(value: object) -> bool:
+        return isinstance(value, int) and value >= 1
+
+    channels, side = (constant("networks", name, key) for key in ("CHANNELS", "MIN_SIDE"))
+    file = f"{PACKAGE / 'networks' / name}.py"
+    if not (isinstance(channels, tuple | list) and channels and all(map(is_count, channels))):
+        raise InputError(
+            f"{file}: CHANNELS has to be the channel counts that the norm layers see, such as "
+            f"(32, 64), not {channels!r}"
+        )
+    if not is_count(side):
+        raise InputError(f"{file}: MIN_SIDE has to be a number of pixels from 1, not {side!r}")
+
+
 def constant(kind: str, name: str, constant_name: str, default: Any = None) -> Any:
     """The value of a literal constant at the top of a network's or norm's file.
 

@@ -215,6 +215,7 @@ def _check_names(study: Mapping[str, Any], where: str) -> None:
     """Refuse names of models, norms and options that there are not, and reports of others."""
     for model in study["models"]:
         check_name(model, catalog.names("networks"), f"{where}.models")
+        catalog.check_network(model)
     for norm in study["norms"]:
         check_name(norm, catalog.names("norms"), f"{where}.norms")
     for model in study.get("overrides", {}):

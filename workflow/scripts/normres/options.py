@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from normres import catalog
+from normres.errors import InputError
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, where it was built
 SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
@@ -80,8 +81,16 @@ def resolve(
 
     Numbers are normalised to their declared type, so that 1 and 1.0 are the same learning rate;
     SEED_OPTIONS are numbers, so that the run's own seed and the same number are the same run.
+    Raises InputError where the network or the norm takes an option that there is not.
     """
     schemas = option_schemas()
+    for kind, name in (("networks", model), ("norms", norm)):
+        for option in catalog.options(kind, name):
+            if option not in schemas:
+                raise InputError(
+                    f"{catalog.PACKAGE / kind / name}.py: `build` takes {option!r}, which is no "
+                    f"option of {SCHEMA_FILE.name}; add it there, or make it a constant"
+                )
     optimizer = given.get("optimizer", schemas["optimizer"]["default"])
     specification = {"model": model, "norm": norm, "seed": seed, "epochs": epochs}
     for option, option_schema in schemas.items():

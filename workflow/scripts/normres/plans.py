@@ -51,6 +51,7 @@ def make_plan(given: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"--{name} is missing (see --help)")
     model, norm, seed, epochs = (given.pop(name) for name in ("model", "norm", "seed", "epochs"))
     check_name(model, catalog.names("networks"), "--model")
+    catalog.check_network(model)
     check_name(norm, catalog.names("norms"), "--norm")
     schemas = option_schemas()
     options = {name: coerce(value, schemas[name]) for name, value in given.items()}
