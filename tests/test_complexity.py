@@ -186,6 +186,17 @@ def test_a_weight_without_a_closed_form_is_an_error_that_names_its_place(network
         complexity.count(network, (3, 8, 8))
 
 
+@pytest.mark.parametrize("outputs", [9, 11])
+def test_a_network_of_another_number_of_classes_is_refused(monkeypatch, outputs):
+    """More outputs than classes trained without a word, and counted parameters that none needs."""
+    build = count_complexity.build_network
+    monkeypatch.setattr(
+        count_complexity, "build_network", lambda *given: build(*given[:-1], outputs)
+    )
+    with pytest.raises(InputError, match=rf"convnet: .* \(2, {outputs}\), not .* 10 classes"):
+        count_complexity.count_network(specify("convnet"), (3, 32, 32), 10)
+
+
 def test_instance_norm_of_a_single_pixel_is_refused():
     with pytest.raises(InputError, match="instance needs maps of 2 pixels"):
         count("resnet", "instance", (3, 4, 4))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from normres import catalog
 from normres.bias import measure_bias_redundancy
@@ -78,9 +79,21 @@ def _takes(run: Mapping[str, Any], option: str) -> bool:
 def count_network(
     specification: Mapping[str, Any], input_shape: InputShape, classes: int
 ) -> Complexity:
-    """Count the network of a run's specification."""
+    """Count the network of a run's specification.
+
+    Raises InputError, too, where it does not give a logit for each class: with fewer of them
+    training stops at the first image of a class that has none, and more would pass unnoticed.
+    """
     channels, _, side = input_shape
-    counted = count(build_network(specification, channels, side, classes), input_shape)
+    network = build_network(specification, channels, side, classes)
+    counted = count(network, input_shape)
+    with torch.no_grad():
+        logits = network(torch.zeros(2, *input_shape))
+    if logits.shape != (2, classes):
+        raise InputError(
+            f"{specification['model']}: two images give an output of shape {tuple(logits.shape)}, "
+            f"not a logit for each of {classes} classes, which is (2, {classes})"
+        )
     return replace(counted, **asdict(measure_bias_redundancy(specification, input_shape, classes)))
 
 
