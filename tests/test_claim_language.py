@@ -171,7 +171,7 @@ def test_the_studies_of_the_project_have_the_designs_of_the_claims(studies, name
         assert differences(claim, tables, DATASET) == []
 
 
-MINE = {"id": "mine", "statement": "Mine.", "test": "params(convnet/none) > 1"}
+MINE = {"id": "mine", "statement": "Mine.", "test": "params(convnet/none/batch_size=16) > 1"}
 
 
 def own(*claims, everywhere=(), **changes):
@@ -199,9 +199,10 @@ def own(*claims, everywhere=(), **changes):
         ({"test": "params(convnet/none/batchsize=2) > 1"}, "did you mean 'batch_size'"),
         ({"test": "params(convnet/none/batch_size=x) > 1"}, "'x' is not a whole number"),
         ({"test": "params(convnet/none/batch_size=64) > 1"}, "it has 16, 32"),
+        ({"test": "params(convnet/none) > 1"}, "name one, such as /batch_size=16"),
         ({"test": "params(resnet/none) > 1"}, "unknown"),
         ({"test": "params(convnet/batch) > 1"}, "unknown"),
-        ({"test": "accuracy(convnet/none, 9) > 1"}, "the study has epochs 0 to 4"),
+        ({"test": "accuracy(convnet/none/batch_size=16, 9) > 1"}, "the study has epochs 0 to 4"),
         ({"test": "trend(accuracy(convnet/none/depth=*, 1)) > 1"}, "does not vary depth"),
         ({"tests": "x"}, "did you mean 'test'"),
         ({"id": "Mine!"}, "is not a name"),
@@ -234,7 +235,7 @@ def test_a_claim_for_every_study_may_ask_for_what_one_has_not():
 
 
 def test_margins_as_yaml_reads_them():
-    claims = own({**MINE, "test": "params(convnet/none) > least", "margins": {"least": "1e-4"}})
+    claims = own({**MINE, "test": f"{MINE['test'][:-1]}least", "margins": {"least": "1e-4"}})
     assert claims[-1]["margins"] == {"least": 1e-4}
 
 
@@ -250,16 +251,14 @@ def test_a_claim_is_no_part_of_a_studys_definition():
     def pipeline(**changes):
         return Pipeline(read_config({"study": "s", "studies": {"s": {**study, **changes}}}))
 
-    plain, claimed = pipeline(), pipeline(claims=[MINE])
+    plain, claimed = pipeline(), pipeline(claims=[{**MINE, "test": "params(convnet/none) > 1"}])
     assert plain.definition("s") == claimed.definition("s")
     assert plain.list_file("claims", "s") != claimed.list_file("claims", "s")
     assert plain.listed("claims", "s") != claimed.listed("claims", "s")
 
 
 def test_a_users_claim_is_answered_by_any_study_that_has_what_it_names():
-    claim = read_claims([own({**MINE, "test": "params(convnet/none/batch_size=16) > 1"})[-1]], "s")[
-        0
-    ]
+    claim = read_claims([own(MINE)[-1]], "s")[0]
     tables = make_tables(claim, {}, dataset={"id": "digits", "name": "digits"})
     assert check_claims.judge(claim, tables, DATASET)["verdict"] == "supported"
     asking = read_claims([own({**MINE, "design": {"dataset": "svhn"}})[-1]], "s")[0]

@@ -136,6 +136,7 @@ def test_counts_are_of_one_network(tables):
         ("params(vgg11/none)", UnknownError, "no parameters of vgg11/none"),
         ("params(resnet/none/depth=4)", NotHereError, "the study has no resnet/none/depth=4"),
         ("params(resnet/batch)", NotHereError, "the study has no resnet/batch"),
+        ("params(resnet/nosuch)", NotHereError, "no resnet/nosuch .with depth="),
         ("accuracy(resnet/none/batch_size=5, 1)", NotHereError, "no resnet/none/batch_size=5"),
         ("accuracy(convnet/none, 5)", NotHereError, "it needs epoch 5; the study has 4"),
         ("accuracy(convnet/none, 2..5)", NotHereError, "it needs epoch 5; the study has 4"),

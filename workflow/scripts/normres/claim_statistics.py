@@ -96,7 +96,10 @@ def runs_of(part: Measured, study: Mapping[str, Any], star: str = "") -> list[di
         and all(axis_text(value) == wanted[axis] for axis, value in run["axes"].items())
     ]
     if not found:
-        raise NotHereError(f"the study has no {configuration_name(part, star)}")
+        named = {axis for axis, _ in part.axes}
+        unnamed = [f"{axis}={value}" for axis, value in wanted.items() if axis not in named]
+        rest = f" (with {', '.join(unnamed)}, as the claim names no other)" if unnamed else ""
+        raise NotHereError(f"the study has no {configuration_name(part, star)}{rest}")
     return found
 
 

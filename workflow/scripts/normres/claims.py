@@ -216,6 +216,7 @@ def _check_against_study(claims: Sequence[Claim], study: Any, where: str) -> Non
             check_name(part.norm, study.norms, here)
             for axis, value in part.axes:
                 _check_axis(axis, value, study, here)
+            _check_unnamed(part, study, here)
             for epoch in (part.first, part.final):
                 if epoch and not 0 <= resolve_epoch(epoch, study.epochs) <= study.epochs:
                     raise InputError(f"{here}: the study has epochs 0 to {study.epochs}")
@@ -230,6 +231,19 @@ def _check_axis(axis: str, value: str, study: Any, here: str) -> None:
     elif coerce(value, option_schemas()[axis]) not in values:
         allowed = ", ".join(map(value_text, values))
         raise InputError(f"{here}: no {axis} of {value} in the study; it has {allowed}")
+
+
+def _check_unnamed(part: Measured, study: Any, here: str) -> None:
+    """Refuse an axis that is not named where no run has its default, for which it stands."""
+    runs = [run for run in study.runs if (run.model, run.norm) == (part.model, part.norm)]
+    for axis in study.axes:
+        values = list(dict.fromkeys(run.axes[axis] for run in runs if axis in run.axes))
+        default = option_schemas()[axis]["default"]
+        if values and axis not in dict(part.axes) and default not in values:
+            raise InputError(
+                f"{here}: {axis} is not named, and no run of {part.model}/{part.norm} has its "
+                f"default, {value_text(default)}; name one, such as /{axis}={value_text(values[0])}"
+            )
 
 
 def resolve_epoch(epoch: Epoch, last: int) -> int:
