@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import itertools
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 import evaluate_predictions
 import plot_accuracy_by_time
@@ -405,6 +407,26 @@ def test_words_in_colour_are_readable_and_colours_differ():
         for colour in palette.values():
             assert 1.05 / (luminance(Look(colour, "solid", "o").text_colour) + 0.05) >= 4.5
         assert len(set(palette.values())) == len(palette)
+
+
+def colour_distance(*colours):
+    """CIE 1976 colour difference: about 2 is the least that is seen side by side."""
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    rgb = np.array([to_rgb(colour) for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(np.array(to_xyz) @ linear.T / np.array([[0.9505], [1], [1.089]]))
+    return np.linalg.norm(np.diff([116 * y, 500 * (x - y), 200 * (y - z)]))
+
+
+@pytest.mark.parametrize("known", [MODEL_COLOURS, NORM_COLOURS])
+def test_own_networks_and_norms_look_like_no_other(known):
+    """The first norm of one's own had nearly group norm's blue, the second none's marker."""
+    names = [*known, "mine", "yours", "theirs"]
+    palette = figures.colours(names, known)
+    for one, other in itertools.combinations(names, 2):
+        assert colour_distance(palette[one], palette[other]) > 18, (one, other)
+    markers = [marker for _, marker in figures.marks(names, known).values()]
+    assert len(set(markers)) == len(names)
 
 
 def test_an_unknown_configuration_in_a_table_is_refused(studies, tmp_path):

@@ -85,9 +85,9 @@ NORM_COLOURS = {
     "layer": "#A05195",
     "instance": "#7A6A00",
 }
-SPARE_COLOURS = ["#56B4E9", "#882255", "#44AA99", "#999933", "#AA4499", "#332288"]
+SPARE_COLOURS = ["#332288", "#882255", "#44AA99", "#000000", "#999933", "#56B4E9"]
 DASHES = ["solid", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.4, 1.2, 1.4)), (0, (9, 2))]
-MARKERS = ["o", "s", "^", "D", "v", "P"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "<", ">", "d"]  # 5 are those of known norms
 
 MARGIN = 0.12  # inches around the page
 LEAST_WIDTH = 4.4  # inches, of a page: panels grow to fill it
