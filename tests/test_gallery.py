@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+import render_report
 from conftest import PROJECT
 from normres import fingerprint, gallery
 from normres.config import read_config
@@ -104,3 +105,10 @@ def test_only_figures_of_means_over_runs_have_their_number_in_the_caption():
     assert gallery.is_over_seeds(f"{gallery.AXIS_FIGURE}depth")
     others = ("class_accuracy", "confusion", "hardest_images", "norm_cost", "variance")
     assert not any(map(gallery.is_over_seeds, others))
+
+
+def test_the_caption_of_curves_holds_for_studies_with_axes():
+    """There each panel has one network, and a line for each combination of values."""
+    template = render_report.load_templates().get_template("figure.rst")
+    caption = template.render(snakemake={"wildcards": {"figure": "test_accuracy"}})
+    assert "with axes one panel per network and norm, and one line per combination" in caption
