@@ -1,7 +1,9 @@
 """The tables that answer a study's own question, on made-up runs with known answers."""
 
+import importlib
 import itertools
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,10 @@ import collect_gradients
 import compare_batch_sizes
 import compare_depths
 import estimate_variance
-from normres.analyses import ANALYSES
+from normres.analyses import ANALYSES, Analysis
 from normres.components import crossed_components
 from normres.config import read_config
+from normres.errors import InputError
 from normres.fingerprint import SCRIPTS
 from normres.history import COLUMNS, write_history
 from normres.pipeline import Pipeline
@@ -62,6 +65,25 @@ def make_table(command, folder, axes, runs, seeds=(0, 1, 2), models=("resnet",),
 @pytest.mark.parametrize("name", ANALYSES)
 def test_every_analysis_has_its_command(name):
     assert (SCRIPTS / f"{ANALYSES[name].command}.py").exists()
+
+
+NEEDY = [name for name, needed in ANALYSES.items() if needed != Analysis(needed.command)]
+
+
+@pytest.mark.parametrize("name", NEEDY)
+def test_by_hand_a_study_that_lacks_what_a_table_needs_is_refused(tmp_path, name):
+    """Snakemake refuses it before it starts; by hand it ended in a traceback or an empty table."""
+    command = importlib.import_module(ANALYSES[name].command)
+    runs = {("resnet", "none", (0.5,), seed): {"test_accuracy": 0.5} for seed in range(2)}
+    with pytest.raises(InputError, match=rf"study\.json: {name} needs .* as an axis"):
+        make_table(command, tmp_path, {"momentum": (0.5,)}, runs)
+
+
+def test_learning_rates_are_not_chosen_without_validation_images(tmp_path):
+    cells = {"test_accuracy": 0.5, "validation_accuracy": math.nan}
+    runs = {("resnet", "none", (rate,), 0): cells for rate in (0.1, 0.2)}
+    with pytest.raises(InputError, match="the study needs validation_images"):
+        make_table(choose_learning_rates, tmp_path, {"learning_rate": (0.1, 0.2)}, runs)
 
 
 def test_lines_over_batch_sizes(tmp_path):

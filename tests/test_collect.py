@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+import check_runs
 import collect_runs
 import summarize_runs
 import synthetic
@@ -357,3 +358,24 @@ def test_many_runs_are_read_within_seconds(tmp_path):
     tables = [read_cells(path.with_name(name), {}) for name in ("complexity.csv", "timing.csv")]
     summary = summarize_runs.summary(runs, *tables, read_study(path))
     assert summary["n"].item() == 300
+
+
+def test_files_in_each_others_place_are_named_in_one_line(quickstart, tmp_path):
+    """By hand: a table without the columns, a file that is no text, JSON that is no data set."""
+    other, no_text, number = (tmp_path / name for name in ("other.csv", "no_text", "number.json"))
+    other.write_text("a,b\n1,2\n")
+    no_text.write_bytes(b"\x80\n" + bytes(9))
+    number.write_text("{}")
+    for runs, words in ((other, "other.csv: no column 'run'"), (no_text, "not a csv table")):
+        paths = [f"--runs={runs}", f"--timing={other}", "--report=r", f"--out={tmp_path / 'v'}"]
+        with pytest.raises(InputError, match=words) as caught:
+            check_runs.main(paths)
+        assert "\n" not in str(caught.value)
+    outs = [f"--out-{name}={tmp_path / name}" for name in ("curves", "runs")]
+    with pytest.raises(InputError, match=r"number\.json: not the description of a data set"):
+        collect_runs.main([f"--study={quickstart}", f"--dataset={number}", *outs])
+    rag = tmp_path / "rag.csv"
+    rag.write_text("a,b\n1,2,3,4\n1,2,3,4,5\n")
+    with pytest.raises(InputError, match="not a csv table") as caught:
+        read_cells(rag, {})
+    assert "\n" not in str(caught.value)

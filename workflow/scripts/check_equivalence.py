@@ -93,7 +93,7 @@ def ascending(
 
 
 def main(argv: list[str] | None = None) -> None:
-    inputs = read_inputs(__doc__, argv)
+    inputs = read_inputs(__doc__, argv, "equivalence")
     found = list(rows(inputs))
     for row, p in zip(found, holm([row["p"] for row in found]), strict=True):
         row["p_holm"] = p

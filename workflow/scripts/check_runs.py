@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, required=True, help="the study's report.html")
     parser.add_argument("--out", type=Path, required=True, help="the verdict to write")
     arguments = parser.parse_args(argv)
-    runs = read_rows(arguments.runs)
+    runs = read_rows(arguments.runs, ("run", "status", "reason"))
     ended = {
         status: [run for run in runs if run["status"] == status]
         for status in ("ok", "diverged", "failed")
@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         print(
             f"failed: {run['run']}: {run['reason']} (log: {logs / run['run']}.log)", file=sys.stderr
         )
-    untimed = [row for row in read_rows(arguments.timing) if not row["repeat"]]
+    timed = read_rows(arguments.timing, ("model", "norm", "repeat", "reason"))
+    untimed = [row for row in timed if not row["repeat"]]
     for row in untimed:
         log = logs / "time_training.log"
         print(f"not timed: {timed_name(row)}: {row['reason']} (log: {log})", file=sys.stderr)

@@ -26,7 +26,7 @@ from normres.analysis import (
     key_columns,
     read_inputs,
 )
-from normres.errors import run_command
+from normres.errors import InputError, run_command
 from normres.inference import FRACTION, difference
 
 RATE, VALIDATION, TEST = "learning_rate", "validation_accuracy", "test_accuracy"
@@ -103,7 +103,13 @@ def rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    inputs = read_inputs(__doc__, argv)
+    inputs = read_inputs(__doc__, argv, "learning_rates")
+    complete = inputs.asked[inputs.asked["status"] == "ok"]
+    if len(complete) and complete[VALIDATION].isna().all():
+        raise InputError(
+            "no run has a validation accuracy, by which a learning rate is chosen: the study needs "
+            "validation_images"
+        )
     columns = [*key_columns(inputs.study, without=(RATE,)), RATE, "n"]
     columns += estimate_columns(VALIDATION) + estimate_columns(TEST)
     columns += ["chosen", "seeds_best", "common", "gain_n", "gain_mean", "gain_low", "gain_high"]

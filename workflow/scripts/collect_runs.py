@@ -154,8 +154,10 @@ def main(argv: list[str] | None = None) -> int | None:
     parser.add_argument("--out-runs", type=Path, required=True, help="csv: one row per run")
     arguments = parser.parse_args(argv)
     study = read_study(arguments.study)
-    data = read_json(arguments.dataset)["checksum"]
-    curves, runs = collect(study, arguments.study.parent, data)
+    data = read_json(arguments.dataset)
+    if not isinstance(data, dict) or "checksum" not in data:
+        raise InputError(f"{arguments.dataset}: not the description of a data set")
+    curves, runs = collect(study, arguments.study.parent, data["checksum"])
     key = ["model", "norm", *study["axes"], "seed", "status"]
     write_csv(arguments.out_curves, [*key, *COLUMNS], curves)
     columns = ["run", *key, "reason", *COLUMNS, *OUTCOME, *ENVIRONMENT, "data_checksum"]

@@ -85,7 +85,7 @@ def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    inputs = read_inputs(__doc__, argv)
+    inputs = read_inputs(__doc__, argv, "batch_sizes")
     columns = [*key_columns(inputs.study, without=VARIED), "arm", "learning_rate_scaling"]
     columns += ["images", "batch_size", "n", *LOST, *estimate_columns(ACCURACY), "reference_images"]
     columns += [f"difference_{part}" for part in ("mean", "low", "high")]

@@ -96,7 +96,7 @@ def row(
 
 
 def main(argv: list[str] | None = None) -> None:
-    inputs = read_inputs(__doc__, argv)
+    inputs = read_inputs(__doc__, argv, "depths")
     columns = [*key_columns(inputs.study, without=(AXIS,)), "minus", "quantity", "depths", "n"]
     inputs.write(list(rows(inputs)), columns + estimate_columns("slope"))
 

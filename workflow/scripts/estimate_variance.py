@@ -60,7 +60,7 @@ def rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    inputs = read_inputs(__doc__, argv)
+    inputs = read_inputs(__doc__, argv, "variance")
     inputs.write(list(rows(inputs)), [*key_columns(inputs.study, (START, ORDER)), *COLUMNS])
 
 

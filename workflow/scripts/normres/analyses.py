@@ -37,6 +37,14 @@ NORM_COST = "norm_cost"  # measured, not made from runs: a rule of its own
 ONE_WAY = ("precision", "cpu_threads")  # how all norms are computed when they are timed
 
 
+def lacking_axes(analysis: Analysis, axes: Mapping[str, Any]) -> list[str]:
+    """The axes that an analysis needs and a study of these `axes` lacks, in words."""
+    lacking = [f"{axis} as an axis" for axis in analysis.axes if axis not in axes]
+    if analysis.either and not set(analysis.either) & set(axes):
+        lacking.append(f"{' or '.join(analysis.either)} as an axis")
+    return lacking
+
+
 def check_analyses(
     asked: Sequence[str],
     norms: Sequence[str],
@@ -47,9 +55,7 @@ def check_analyses(
     """Raise InputError where a study lacks what an analysis needs; `specification` is a run's."""
     for i, name in enumerate(asked):
         analysis = ANALYSES.get(name, Analysis(""))
-        lacking = [f"{axis} as an axis" for axis in analysis.axes if axis not in axes]
-        if analysis.either and not set(analysis.either) & set(axes):
-            lacking.append(f"{' or '.join(analysis.either)} as an axis")
+        lacking = lacking_axes(analysis, axes)
         lacking += [option for option in analysis.options if not specification[option]]
         if name == NORM_COST:
             lacking += ["a norm"] * (set(norms) == {"none"})

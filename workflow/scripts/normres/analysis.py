@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from normres.analyses import ANALYSES, lacking_axes
 from normres.command_line import make_parser
+from normres.errors import InputError
 from normres.inference import FREE, Bounds, Difference, mean_interval
 from normres.tables import configuration_columns, read_study, read_table, write_table
 
@@ -32,10 +34,11 @@ class Inputs:
         print(f"{self.out}: {len(rows)} rows from {len(self.runs)} complete runs")
 
 
-def read_inputs(doc: str, argv: Sequence[str] | None) -> Inputs:
+def read_inputs(doc: str, argv: Sequence[str] | None, table: str = "") -> Inputs:
     """Parse the command line and read the tables; `doc` is the command's own documentation.
 
-    Raises InputError where a table is missing or is not the study's.
+    Raises InputError where a table is missing or is not the study's, or the study lacks an axis
+    that `table`, of ANALYSES, needs.
     """
     parser = make_parser(doc)
     parser.add_argument("--study", type=Path, required=True, help="study.json, beside runs/")
@@ -45,6 +48,8 @@ def read_inputs(doc: str, argv: Sequence[str] | None) -> Inputs:
     parser.add_argument("--out", type=Path, required=True, help="csv to write")
     arguments = parser.parse_args(argv)
     study = read_study(arguments.study)
+    if table and (lacking := lacking_axes(ANALYSES[table], study["axes"])):
+        raise InputError(f"{arguments.study}: {table} needs {' and '.join(lacking)}")
     runs, curves = read_table(arguments.runs, study), read_table(arguments.curves, study)
     return Inputs(
         study=study,

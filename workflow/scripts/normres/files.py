@@ -184,14 +184,22 @@ def _seal_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")
 
 
-def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Read the rows of a csv file as text; raises InputError where it is missing or was edited."""
+def read_rows(path: str | Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
+    """Read the rows of a csv file as text.
+
+    Raises InputError where it is missing, no text, was edited, or lacks one of `columns`.
+    """
     check_seal(path)
     try:
         with open(path, newline="", encoding="utf-8") as table:
-            return list(csv.DictReader(table))
+            rows = csv.DictReader(table)
+            if lacking := [name for name in columns if name not in (rows.fieldnames or ())]:
+                raise InputError(f"{path}: no column {lacking[0]!r}; is it another table?")
+            return list(rows)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a csv table ({error})") from None
 
 
 def read_json(path: str | Path) -> Any:

@@ -114,7 +114,7 @@ def read_cells(path: str | Path, axes: Mapping[str, Any]) -> pd.DataFrame:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a csv table ({error})") from None
+        raise InputError(f"{path}: not a csv table ({str(error).strip()})") from None
     if table.empty:
         return table.astype(float)  # without rows, pandas cannot know that columns are numbers
     for name in table.columns.intersection(CLASSES):
