@@ -24,17 +24,31 @@ GEARS = """
 """
 
 
-@pytest.mark.parametrize(("n", "sds"), [(5, 2.02), (3, 3.07), (64, 0.50), (26, 0.79)])
+@pytest.mark.parametrize(("n", "sds"), [(5, 2.08), (3, 3.51), (2, 10.39), (64, 0.50), (26, 0.79)])
 def test_the_detectable_difference(n, sds):
-    assert minimal_detectable_difference(0.4, n) == pytest.approx(0.4 * sds, rel=0.01)
+    assert minimal_detectable_difference(0.4, n) == pytest.approx(0.4 * sds, rel=0.005)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 12])
+def test_welchs_test_finds_the_detectable_difference_in_four_of_five_studies(n):
+    """As it is made, of few runs; Student's of equal spreads would find it more often."""
+    rng, effect = np.random.default_rng(n), minimal_detectable_difference(1.0, n)
+    a, b = rng.normal(effect, 1, (20_000, n)), rng.normal(0, 1, (20_000, n))
+    found = stats.ttest_ind(a, b, axis=1, equal_var=False).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
 
 
 @pytest.mark.parametrize("n", range(2, 60))
-@pytest.mark.parametrize("paired", [False, True])
-def test_the_detectable_difference_has_the_power_that_statsmodels_computes(n, paired):
-    effect = minimal_detectable_difference(1.0, n, paired=paired)
-    power = (TTestPower() if paired else TTestIndPower()).power(effect, n, 0.05)
+def test_the_detectable_difference_of_pairs_has_the_power_that_statsmodels_computes(n):
+    effect = minimal_detectable_difference(1.0, n, paired=True)
+    power = TTestPower().power(effect, n, 0.05)
     assert np.isnan(power) or power == pytest.approx(0.8, abs=1e-9)  # NaN: a fault of SciPy 1.17
+
+
+def test_of_many_runs_welchs_test_detects_what_students_does():
+    for n in (60, 300, 2_000):
+        power = TTestIndPower().power(minimal_detectable_difference(1.0, n), n, 0.05)
+        assert power == pytest.approx(0.8, abs=0.001)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +66,14 @@ def test_the_runs_needed(effect, paired, n):
     assert minimal_detectable_difference(1, n - 1, paired=paired) > effect
 
 
-def test_a_large_difference_needs_two_runs():
-    assert runs_needed(0.1, 5.0) == 2
+@pytest.mark.parametrize("paired", [False, True])
+def test_what_n_runs_just_detect_needs_n_runs(paired):
+    for n in (2, 3, 4, 5, 17):
+        least = minimal_detectable_difference(0.7, n, paired=paired)
+        assert runs_needed(0.7, least, paired=paired) == n
+        assert runs_needed(0.7, 0.999 * least, paired=paired) == n + 1
+    assert runs_needed(0.1, 50.0, paired=paired) == 2
+    assert runs_needed(1.0, 0.5) == 64  # not paired, unless that is said
 
 
 def test_an_unknown_spread_needs_an_unknown_number_of_runs():
@@ -77,6 +97,8 @@ def test_the_gears_have_nists_p():
 def test_unequal_spreads_are_noticed():
     rng = np.random.default_rng(0)
     assert not pooled_spread([rng.normal(0, sd, 10) for sd in (1, 1, 12)]).equal
+    two = [rng.normal(0, sd, 10) for sd in (1, 12)]
+    assert pooled_spread(two).p == pytest.approx(stats.levene(*two).pvalue)
 
 
 def test_constant_and_single_runs_are_not_pooled():
@@ -113,6 +135,9 @@ def test_a_spread_is_apart_by_the_f_test_of_its_runs(n, low, high):
         assert spread_apart(pooled_spread(own), pooled_spread(own + others)) == apart
     assert not spread_apart(pooled_spread(own), pooled_spread(own))  # the study has no others
     assert not spread_apart(pooled_spread([[1, 1]] * 2), pooled_spread(others))
+    single = [[0.0, 1000.0], [5.0]]  # one spread of one degree of freedom is compared, too
+    assert spread_apart(pooled_spread(single), pooled_spread(single + [[1.0, 2.0, 3.0]] * 4))
+    assert spread_apart(pooled_spread(others * 2), pooled_spread(others * 2 + single))
 
 
 def test_equal_spreads_of_two_runs_are_hardly_ever_apart():
