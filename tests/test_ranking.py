@@ -31,6 +31,14 @@ def test_overlapping_groups_share_ranks():
     ]
 
 
+def test_means_that_are_equal_but_for_rounding_share_a_rank():
+    a, b = np.array([126, 60, 68]) / 360, np.array([127, 59, 68]) / 360  # of one total
+    assert a.mean() != b.mean()
+    assert ranks(a, b, a - 0.1) == [[1, 1, 3], [1, 1, 3], [3, 1, 3]]
+    assert ranks(b, a, a + 0.1) == [[2, 1, 3], [2, 1, 3], [1, 1, 3]]
+    assert [row[0] for row in ranks(a, a + 1e-9)] == [2, 1]
+
+
 def test_one_run_or_equal_runs_exclude_nothing_and_no_run_has_no_rank():
     low, high, none = ranks([1.0], [9.0, 9.1, 8.9], [])
     assert low == [2, 1, 2] and high == [1, 1, 2]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from normres.inference import ALPHA, holm
+from normres.inference import ALPHA, ROUNDING, holm
 
 
 def rank_intervals(mean: np.ndarray, sd: np.ndarray, n: np.ndarray) -> pd.DataFrame:
@@ -14,8 +14,9 @@ def rank_intervals(mean: np.ndarray, sd: np.ndarray, n: np.ndarray) -> pd.DataFr
         mean, sd, n: of K groups of independent runs, arrays (K,); NaN in `mean` where n = 0.
 
     Returns:
-        The columns `rank` (1 is the largest mean; equal means share the smaller rank), `rank_low`
-        and `rank_high`, one row per group; NaN for a group without a mean. All K intervals hold at
+        The columns `rank` (1 is the largest mean; means that are equal but for rounding share the
+        smaller rank), `rank_low` and `rank_high`, one row per group; NaN for a group without a
+        mean. All K intervals hold at
         once with about 95 % where groups have as many runs, else perhaps with less: a group's ranks
         go from 1 + the number of groups significantly above it to K - the number of those below it,
         where all pairs are compared by Welch's test with Holm's adjustment. (Mogstad, Romano,
@@ -36,7 +37,9 @@ def rank_intervals(mean: np.ndarray, sd: np.ndarray, n: np.ndarray) -> pd.DataFr
     upper, lower = np.where(mean[a] > mean[b], (a, b), (b, a))
     np.add.at(above, lower[differ], 1)
     np.add.at(below, upper[differ], 1)
-    result["rank"] = pd.Series(mean).rank(ascending=False, method="min")
+    known = mean[measured]
+    larger = known[None, :] - known[:, None] > ROUNDING * np.abs(known).max(initial=0.0)
+    result.loc[measured, "rank"] = 1 + larger.sum(axis=1)
     result.loc[measured, "rank_low"] = 1 + above[measured]
     result.loc[measured, "rank_high"] = len(measured) - below[measured]
     return result
