@@ -255,10 +255,11 @@ def test_what_diverged_runs_leave_decides_nothing_and_lost_runs_are_counted():
     for scenario, decided in ((above, "supported"), (below, "refuted")):
         verdict, evidence = found("diverged", scenario)
         assert verdict == "undecided"
-        assert "(n = 3 to 5; 2 diverged), claimed above 1: open, since runs diverged" in evidence
+        few = "n = 3 to 5, with so few runs too short where spreads differ"
+        assert f"({few}; 2 diverged), claimed above 1: open, since runs diverged" in evidence
         for status in ("failed", None):  # one that failed at once is in no table
             verdict, evidence = found(status, scenario)
-            assert verdict == decided and "(n = 3 to 5; 2 failed), claimed" in evidence
+            assert verdict == decided and f"({few}; 2 failed), claimed" in evidence
     target = "0.5 * mean(accuracy(resnet/batch, last))"
     reached = own(f"epochs_to(accuracy(resnet/none), {target}) < 40")
     verdict, evidence = found("diverged", above, reached)

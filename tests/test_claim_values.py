@@ -48,6 +48,24 @@ def test_groups_without_spread_are_said_and_have_to_be_as_large():
     assert math.isnan(one.low) and one.reason.startswith("all 4 runs of one side are equal, and")
 
 
+@pytest.mark.parametrize(
+    ("sizes", "few"),
+    [
+        ((2,), False),
+        ((2, 2), True),
+        ((3, 3), False),
+        ((3, 3, 4), True),
+        ((4, 5), True),
+        ((5, 9), False),
+    ],
+)
+def test_an_interval_of_few_runs_says_that_it_may_be_too_short(sizes, few):
+    """A group's own runs have Student's, which is right for any number; others have Welch's."""
+    seeds = {str(i): pd.Series(RNG.normal(size=n)) for i, n in enumerate(sizes)}
+    words = "with so few runs too short where spreads differ" if few else ""
+    assert Value(seeds=seeds).interval(0.95).rests_on == words
+
+
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_an_infinite_number_leaves_no_interval(groups):
     found = contrast([np.array([2.0, 2.1, np.inf]), *[A.to_numpy()] * (groups - 1)], 0.95)

@@ -1,5 +1,6 @@
 """Intervals and tests against scipy's and statsmodels' own and against published examples."""
 
+import warnings
 from math import isnan
 
 import numpy as np
@@ -8,6 +9,8 @@ from scipy import stats
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from normres.inference import (
+    FRACTION,
+    NONNEGATIVE,
     difference,
     differences,
     equivalence,
@@ -88,6 +91,27 @@ def test_one_number_and_none():
     assert isnan(difference([], [0.4, 0.6]).estimate)
 
 
+def test_why_there_is_no_difference_is_said_of_the_side_that_lacks_runs():
+    assert difference([], []).reason == "no run is complete"
+    assert difference([], [0.4, 0.6]).reason == difference([0.4], []).reason
+    assert difference([0.4], []).reason == "one side has no complete run"
+    other_seeds = difference([0.5, np.nan], [np.nan, 0.6], paired=True)
+    assert other_seeds.reason == "no seed has a complete run on both sides"
+    assert other_seeds.n_a == 0 and isnan(other_seeds.estimate)
+
+
+def test_what_has_no_number_warns_of_nothing():
+    """Warnings of numpy would stand among the lines of a command."""
+    varied = [0.55, 0.6, 0.62, 0.58]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for a, b in (([], varied), ([], []), ([0.1] * 4, varied), ([0.1] * 4, [0.2] * 4)):
+            difference(a, b)
+        assert isnan(difference([0.1] * 4, varied, paired=True).correlation)
+        assert isnan(difference(varied, [0.1] * 4, paired=True).correlation)
+        assert len(holm([])) == 0
+
+
 def test_a_constant_side_leaves_the_spread_to_the_other_and_says_so():
     varied = [0.55, 0.6, 0.62, 0.58]
     found = difference([0.1] * 4, varied)
@@ -132,6 +156,7 @@ def test_differences_are_equal_whatever_rounding_says():
     gap = np.array([0.9 - 0.3, 0.7 - 0.1])
     assert gap[0] != gap[1] and isnan(difference(gap, gap).low)
     assert not is_constant(np.array([0.9, 0.9 + 1e-9]))
+    assert not is_constant(np.array([0.9])) and not is_constant(np.array([]))  # no two numbers
 
 
 def test_pairs_with_an_empty_cell_are_left_out_and_lengths_must_agree():
@@ -141,9 +166,20 @@ def test_pairs_with_an_empty_cell_are_left_out_and_lengths_must_agree():
         difference([1, 2], [1, 2, 3], paired=True)
 
 
+def test_numbers_are_one_for_each_run():
+    table = [[0.1, 0.2], [0.3, 0.4]]  # runs x epochs, say
+    with pytest.raises(ValueError, match=r"a number each run, not an array \(2, 2\)"):
+        difference(table, [0.1, 0.2])
+    with pytest.raises(ValueError, match=r"two lists of one length, not \(2, 2\) and \(2, 2\)"):
+        difference(table, table, paired=True)
+
+
 def test_bounds_cut_the_interval():
-    assert mean_interval([0.90, 1.00], bounds=(0, 1)).high == 1
-    assert mean_interval([0.1, 0.0], bounds=(0, None)).low == 0
+    accuracy, loss = mean_interval([0.1, 0.9], bounds=FRACTION), mean_interval([0.1, 0.9])
+    assert (accuracy.low, accuracy.high) == (0, 1)
+    assert loss.low < 0 and loss.high > 1
+    cut = mean_interval([0.1, 0.9], bounds=NONNEGATIVE)
+    assert (cut.low, cut.high) == (0, loss.high)
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -200,3 +236,16 @@ def test_mcnemar_of_two_networks_counts_where_they_differ():
 def test_mcnemar_does_not_pool_seeds():
     with pytest.raises(ValueError, match=r"not \(5, 10\)"):
         mcnemar(np.ones((5, 10), bool), np.ones((5, 10), bool))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (np.ones(9, bool), np.ones(10, bool)),
+        (np.ones(10, int), np.ones(10, bool)),  # numbers, of which ~ would make others
+        (np.ones(10, bool), np.ones(10, int)),
+    ],
+)
+def test_mcnemar_takes_what_is_right_and_wrong_of_the_same_images(a, b):
+    with pytest.raises(ValueError, match="two bool arrays"):
+        mcnemar(a, b)

@@ -45,6 +45,7 @@ def test_one_run_or_equal_runs_exclude_nothing_and_no_run_has_no_rank():
     assert np.isnan(none).all()
     assert ranks([1.0, 1.0], [2.0, 2.0]) == [[2, 1, 2], [1, 1, 2]]
     assert ranks([1.0] * 5, [2.0, 2.00001]) == [[2, 1, 2], [1, 1, 2]]
+    assert ranks([2.0, 2.00001], [1.0] * 5) == [[1, 1, 2], [2, 1, 2]]
     assert ranks([1.0] * 3, [2.0, 2.00001, 2.00002]) == [[2, 2, 2], [1, 1, 1]]
 
 

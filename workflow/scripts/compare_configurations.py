@@ -140,7 +140,7 @@ def declared_rows(
     }
     for i, row in enumerate(rows):
         row |= {name: values[i] for name, values in adjusted.items()} | {"family": len(rows)}
-        if row["smallest_p_holm"] > ALPHA:
+        if row["smallest_p_holm"] >= ALPHA:
             add_note(
                 row,
                 f"whatever the data, the permutation test could not reject: with n = "

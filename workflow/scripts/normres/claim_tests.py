@@ -57,9 +57,7 @@ class Part:
         return replace(found, low=undo(found.low), high=undo(found.high))
 
     def estimate(self) -> float:
-        """The value, logs undone."""
-        if self.value is None:
-            return math.nan
+        """The value, logs undone; there has to be one."""
         number = self.value.estimate()
         return math.exp(number) if self.value.log else number
 

@@ -15,8 +15,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from normres.inference import NOT_FINITE, difference, is_constant, mean_interval, settled
+from normres.inference import (
+    NOT_FINITE,
+    difference,
+    is_constant,
+    mean_interval,
+    settled,
+    too_few_for_welch,
+)
 
+FEW = "with so few runs too short where spreads differ"
 FEWEST_REPEATS = 6  # of a timing, for an interval of the median at 95 %
 
 
@@ -87,8 +95,10 @@ class Value:
             if part.reason:
                 return part
         ends = (sum(getattr(part, end) for part in found) for end in ("low", "high"))
-        rests_on = "; ".join(part.rests_on for part in found if part.rests_on)
-        return Interval(*(self.constant + end for end in ends), rests_on=rests_on)
+        told = [part.rests_on for part in found if part.rests_on]
+        if len(self.seeds) > 1 and too_few_for_welch(self.runs):
+            told.append(FEW)
+        return Interval(*(self.constant + end for end in ends), rests_on=", ".join(told))
 
 
 def contrast(groups: Sequence[np.ndarray], confidence: float) -> Interval:

@@ -88,17 +88,30 @@ def value_words(part: Part, confidence: float) -> str:
     lost = f"; {lost_runs(part.lost)}" if any(part.lost.values()) else ""
     if part.value is None:
         return f"not known ({part.reason}{lost})"
-    estimate = number_words(part.estimate())
     unit = _unit(part)
     if part.exact:
-        return f"{estimate}{unit} (exact{lost})"
+        return f"{_beside_border(part.estimate(), part)}{unit} (exact{lost})"
+    estimate = number_words(part.estimate())
     found = part.interval(confidence)
     counts = count_words(part.value.runs, "n = {}", part.value.timings)
     if found.reason:
         return f"{estimate}{unit} ({counts}, no interval: {found.reason}{lost})"
-    interval = f"[{number_words(found.low)}, {number_words(found.high)}]"
+    low, high = (_beside_border(end, part) for end in (found.low, found.high))
+    interval = f"[{low}, {high}]"
     rests_on = f", {found.rests_on}" if found.rests_on else ""
     return f"{estimate}{unit} {interval} ({counts}{rests_on}{lost})"
+
+
+def _beside_border(number: float, part: Part) -> str:
+    """A number in words, which rounding does not put on the border of what is claimed."""
+    borders = [border for border in (part.low, part.high) if math.isfinite(border)]
+    if number not in borders and number_words(number) in map(number_words, borders):
+        return next(
+            text
+            for text in (f"{number:.{digits}g}" for digits in range(5, 18))
+            if float(text) not in borders
+        )
+    return number_words(number)
 
 
 def count_words(runs: Sequence[int], form: str, timings: Sequence[int] = ()) -> str:

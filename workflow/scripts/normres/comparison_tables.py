@@ -1,15 +1,16 @@
 """comparisons.csv: its columns, and the tables for people that are made from it."""
 
 import html
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from normres.errors import InputError
-from normres.inference import ALPHA
+from normres.inference import ALPHA, too_few_for_welch
 from normres.parts import attributes, cells_of
-from normres.report_tables import EMPTY, Cell, Column, configuration_label, ends_text, number_text
+from normres.report_tables import EMPTY, Cell, Column, configuration_label, number_text
 from normres.tables import configurations, read_cells
 from normres.wording import MINUS
 
@@ -48,12 +49,15 @@ def read_comparisons(path: Any) -> pd.DataFrame:
 
 
 def p_text(p: float) -> str:
-    """A p value: "0.0079", "< 0.0001"."""
+    """A p value: "0.0079", "< 0.0001". One below ALPHA is not rounded up to it: "0.04996"."""
     if pd.isna(p):
         return EMPTY
     if p < 0.0001:
         return "< 0.0001"
-    return f"{p:.3g}" if p < 0.1 else f"{p:.2f}"
+    if p >= 0.1:
+        return f"{p:.2f}"
+    texts = (f"{p:.{digits}g}" for digits in range(3, 18))
+    return next(text for text in texts if (float(text) < ALPHA) == (p < ALPHA))
 
 
 def count_text(row: Mapping[str, Any]) -> str:
@@ -80,19 +84,33 @@ def lost_sentence(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def few_for_welch(row: Mapping[str, Any]) -> bool:
-    """Whether a comparison has so few runs that Welch's p is too small where spreads differ.
-
-    With as many on both sides it is about right from three on, else from five; how much it is off
-    is in docs/statistics.md.
-    """
-    fewest, unequal = min(row["n_of"], row["n_against"]), row["n_of"] != row["n_against"]
+    """Whether a comparison has so few runs that Welch's p is too small where spreads differ."""
     tested = pd.notna(row["low"]) and not row["paired"]
-    return tested and (fewest < 3 or (unequal and fewest < 5))
+    return tested and too_few_for_welch((row["n_of"], row["n_against"]))
 
 
 def digits(unit: str) -> int:
     """Decimals of a difference."""
     return 2 if unit == "points" else 3
+
+
+def difference_text(number: float, unit: str) -> str:
+    """A difference, or an end of its interval, without its unit.
+
+    One that is not 0 does not read as 0: on which side of 0 an interval ends says what p says.
+    """
+    places = digits(unit)
+    if number and abs(number) < 0.5 * 10**-places:
+        places = -math.floor(math.log10(abs(number)))
+    return number_text(number, places)
+
+
+def interval_text(row: Mapping[str, Any]) -> str:
+    """A difference's interval: "[0.10, 0.30]"; empty where there is none."""
+    if pd.isna(row["low"]):
+        return ""
+    low, high = (difference_text(row[end], row["unit"]) for end in ("low", "high"))
+    return f"[{low}, {high}]"
 
 
 def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -104,19 +122,16 @@ def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     of, against = names[row["of"]], names[row["against"]]
     what = METRICS[row["metric"]]
     if pd.isna(row["difference"]):
-        return f"{of} against {against}: {no_difference(row)}, so nothing is said.{lost}"
-    places = digits(row["unit"])
-    size = f"{number_text(abs(row['difference']), places)} {row['unit']}"
+        return f"{of} against {against}: {first_note(row)}, so nothing is said.{lost}"
+    size = f"{difference_text(abs(row['difference']), row['unit'])} {row['unit']}"
     counts = f"n = {count_text(row)}"
     way = "above" if row["difference"] > 0 else "below"
     where = f"The mean {what} of {of} is {size} {way} that of {against}"
     if row["difference"] == 0:
         where = f"The mean {what} of {of} is equal to that of {against}"
     if pd.isna(row["low"]):
-        return f"{where} ({counts}); no interval: {row['note'].split('; ')[0]}.{lost}"
-    interval = (
-        f"95 % interval {ends_text(row['low'], row['high'], places)[1:-1].replace(', ', ' to ')}"
-    )
+        return f"{where} ({counts}); no interval: {first_note(row)}.{lost}"
+    interval = f"95 % interval {interval_text(row)[1:-1].replace(', ', ' to ')}"
     test = f"p = {p_text(row['p_holm'])} after Holm's adjustment for {row['family']}"
     test = test.replace("= <", "<")
     verdict = "" if row["p_holm"] < ALPHA else ", which does not show a difference"
@@ -124,10 +139,9 @@ def finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return f"{where} ({interval}, {counts}, {test}){verdict}.{few}{lost}"
 
 
-def no_difference(row: Mapping[str, Any]) -> str:
-    """Why two means have no difference."""
-    none = min(row["n_of"], row["n_against"]) == 0
-    return "no complete run on both sides" if none else row["note"].split("; ")[0]
+def first_note(row: Mapping[str, Any]) -> str:
+    """Why two means have no difference, or a difference no interval."""
+    return row["note"].split("; ")[0]
 
 
 def compact_finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -135,10 +149,9 @@ def compact_finding(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     title = f"{names[row['of']]} {MINUS} {names[row['against']]}"
     title += f" ({METRICS[row['metric']]})" if row["metric"] != "test_accuracy" else ""
     if pd.isna(row["difference"]):
-        return f"{title}: {no_difference(row)}"
-    places = digits(row["unit"])
-    size = f"{title}: {number_text(row['difference'], places)} {row['unit']}"
-    interval = ends_text(row["low"], row["high"], places) or "no interval"
+        return f"{title}: {first_note(row)}"
+    size = f"{title}: {difference_text(row['difference'], row['unit'])} {row['unit']}"
+    interval = interval_text(row) or "no interval"
     p = "" if pd.isna(row["p_holm"]) else f", p = {p_text(row['p_holm'])}".replace("= <", "<")
     lost = f" ({lost_text(row)})" if lost_text(row) else ""
     return f"{size} {interval}, n = {count_text(row)}{lost}{p}"
@@ -202,9 +215,8 @@ def difference_cell(row: Mapping[str, Any]) -> Cell:
     """A difference with its unit and interval."""
     if pd.isna(row["difference"]):
         return Cell(EMPTY)
-    places = digits(row["unit"])
-    text = f"{number_text(row['difference'], places)} {row['unit']}"
-    under = ends_text(row["low"], row["high"], places) or "no interval"
+    text = f"{difference_text(row['difference'], row['unit'])} {row['unit']}"
+    under = interval_text(row) or "no interval"
     return Cell(text, under, float(row["difference"]))
 
 

@@ -31,6 +31,8 @@ NO_SPREAD = "all {n} runs are equal, so their spread is not known"
 ONE_SIDE = "all {n} runs of one side are equal, and the other {other} alone give no interval"
 ONE_RUN = "a single run has no spread"
 NO_RUNS = "no run is complete"
+NO_PAIR = "no seed has a complete run on both sides"
+NO_SIDE = "one side has no complete run"
 NOT_FINITE = "a number is not finite"
 
 
@@ -166,6 +168,15 @@ def difference(
     )
 
 
+def too_few_for_welch(sizes: Sequence[int]) -> bool:
+    """Whether Welch's interval of samples of these sizes is too short where spreads differ.
+
+    Of as many numbers each it is about right from three on, else from five; how much it is off is
+    in docs/statistics.md.
+    """
+    return min(sizes) < 3 or (min(sizes) < 5 and len(set(sizes)) > 1)
+
+
 def equivalence(
     a: Sequence[float],
     b: Sequence[float],
@@ -290,7 +301,8 @@ def _difference_of_means(a: np.ndarray, b: np.ndarray) -> float:
 def _spread_reason(a: np.ndarray, b: np.ndarray, paired: bool) -> tuple[str, bool]:
     """Why a difference has no interval, or what it rests on; and whether it has one."""
     if not len(a) or not len(b):
-        return NO_RUNS, False
+        nobody = NO_RUNS if len(a) == len(b) else NO_SIDE
+        return NO_PAIR if paired else nobody, False
     if isnan(_mean(a)) or isnan(_mean(b)):
         return NOT_FINITE, False
     if min(len(a), len(b)) == 1:
