@@ -282,6 +282,11 @@ def test_all_other_pairs_have_a_difference_and_no_test(study):
         ("resnet/group", "resnet/none"),
         ("resnet/group", "resnet/batch"),
     }
+    first = others.set_index("against").loc["resnet/none"]
+    group, none = 100 * accuracies(study, "group"), 100 * accuracies(study, "none")
+    welch = stats.ttest_ind(group, none, equal_var=False).confidence_interval()
+    assert (first["n_of"], first["n_against"]) == (5, 4)
+    assert (first["low"], first["high"]) == pytest.approx((welch.low, welch.high))
     assert others[["low", "high"]].notna().all(axis=None)
     assert others[["p", "p_holm", "permutation_p", "detectable"]].isna().all(axis=None)
 

@@ -256,7 +256,8 @@ def add_crossed_spread(
 def descriptive_pairs(study: Mapping[str, Any], taken: set[frozenset[str]]) -> Iterator[list[str]]:
     """All other pairs of configurations; in a large study those that differ in one thing.
 
-    At most MOST_DESCRIPTIVE pairs, in the order of the study.
+    An axis that one of them lacks, as an option of a norm, is no difference of its own, as in
+    `expand`. At most MOST_DESCRIPTIVE pairs, in the order of the study.
     """
     axes = list(study["axes"])
     configurations = configurations_of(study["runs"])
@@ -264,8 +265,8 @@ def descriptive_pairs(study: Mapping[str, Any], taken: set[frozenset[str]]) -> I
     several = len(named) * (len(named) - 1) // 2 > MOST_DESCRIPTIVE
     left = MOST_DESCRIPTIVE
     for (first, one), (second, other) in combinations(named, 2):
-        keys = set(one) | set(other)
-        if several and sum(one.get(key) != other.get(key) for key in keys) > 1:
+        shared = set(one) & set(other)
+        if several and sum(one[key] != other[key] for key in shared) > 1:
             continue
         if frozenset((first, second)) in taken:
             continue
