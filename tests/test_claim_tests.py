@@ -24,6 +24,10 @@ def above(bound, value=RUNS):
     return Part(NODE, value, "", bound, math.inf, lambda number: number > bound)
 
 
+def within(low, high, value=RUNS):
+    return Part(NODE, value, "", low, high, lambda number: low <= number <= high)
+
+
 def refuted_with(p):
     """A claim of a mean of RUNS above a bound that a t test rejects with this p."""
     return above(stats.t.isf(p / 2, 4) * X.std(ddof=1) / 5**0.5)
@@ -42,6 +46,28 @@ def every(*parts):
 
 def some(*parts):
     return Group(False, parts)
+
+
+LOW, HIGH = RUNS.interval(0.95).low, RUNS.interval(0.95).high
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        (within(LOW - 0.01, HIGH + 0.01), "supported"),
+        (within(LOW - 0.01, HIGH - 0.01), "undecided"),
+        (within(LOW + 0.01, HIGH + 0.01), "undecided"),
+        (within(LOW + 0.01, HIGH - 0.01), "undecided"),
+        (within(HIGH - 0.01, HIGH + 1), "undecided"),
+        (within(HIGH + 0.01, HIGH + 1), "refuted"),
+        (within(LOW - 1, LOW + 0.01), "undecided"),
+        (within(LOW - 1, LOW - 0.01), "refuted"),
+        (every(within(1.0, 2.0, Value(1.0)), within(LOW, 0.0)), "undecided"),
+        (every(within(0.0, 1.0, Value(1.0)), within(LOW, 0.0)), "undecided"),
+    ],
+)
+def test_an_interval_has_to_lie_inside_or_outside_with_both_ends(part, found):
+    assert verdict(part) == found
 
 
 @pytest.mark.parametrize("ps", [(0.01, 0.02, 0.04), (0.01, 0.03, 0.04), (0.02, 0.02, 0.9)])
@@ -93,12 +119,17 @@ def test_an_exact_number_on_a_border_is_inside_where_the_border_belongs_to_the_c
     assert check_claims.judge(claim, make_tables(claim, {}), DATASET)["verdict"] == found
 
 
-def test_two_ratios_cannot_be_compared_and_what_can_is_said():
+def test_ratios_are_compared_with_numbers_alone_and_that_is_said():
     ratio = "accuracy(resnet/{}, 1) / accuracy(vgg11/none, 1)"
-    claim = own(f"{ratio.format('batch')} > {ratio.format('none')}")
-    row = check_claims.judge(claim, make_tables(claim, {}), DATASET)
-    assert row["verdict"] == "undecided"
-    assert "compare a product or ratio with a number" in row["evidence"]
+    one = ratio.format("batch")
+    for other in (ratio.format("none"), "accuracy(resnet/none, 1)"):
+        for test in (f"{one} > {other}", f"{other} > {one}", f"1 < {one}"):
+            claim = own(test)
+            row = check_claims.judge(claim, make_tables(claim, {}), DATASET)
+            assert row["verdict"] == "undecided"
+            assert (
+                "put a product or ratio on the left, and a number on the right" in row["evidence"]
+            )
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,7 @@ def test_equal_notes_are_one_and_the_spread_says_where_it_is_from():
         "resnet, batch norm against resnet, no norm; resnet, no norm against convnet, no norm: "
         "a first; a second."
     ]
+    assert notes(table.assign(note=""), NAMES) == notes(table.assign(note=NAN), NAMES) == []
     assert spread_sentence(table) == (
         "The sd is that of 3 configurations, pooled or of the differences of pairs."
     )
@@ -259,6 +260,9 @@ def test_the_text_of_comparisons_has_findings_tables_and_notes():
     assert "| r, batch norm - c, no norm" in others and "0.0036" in tests
     assert "Of 3 pairs, 2 are compared" in others and "0.0036" not in others
     assert "## Other" not in markdown(pd.DataFrame([SHOWN]), STUDY)
+    untested = markdown(pd.DataFrame([other]), STUDY).split("\n\n")
+    assert untested[1].startswith("This study declares no comparison")
+    assert untested[2] == "## Other pairs, without a test"
 
 
 def test_comparisons_of_an_older_version_are_to_be_made_again(tmp_path):

@@ -65,15 +65,15 @@ class Part:
         """Whether the interval lies inside the claimed region; not where runs diverged."""
         two_sided = 2 * alpha if isinstance(self.node, Equivalent) else alpha
         found = self.interval(1 - two_sided)
-        inside = self.holds(found.low) and self.holds(found.high)
-        return not found.reason and not self.lost["diverged"] and inside
+        inside = self.holds(found.low) and self.holds(found.high)  # no NaN, of none known, holds
+        return inside and not self.lost["diverged"]
 
     def refuted(self, alpha: float = ALPHA) -> bool:
         """Whether the interval lies outside the claimed region; not where runs diverged."""
         found = self.interval(1 - alpha)
         outside = found.high < self.low or found.low > self.high
         at_edge = found.low == found.high and not self.holds(found.low)
-        return not found.reason and not self.lost["diverged"] and (outside or at_edge)
+        return (outside or at_edge) and not self.lost["diverged"]
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def _value(node: Compare | Inside | Equivalent, tables: Tables) -> Value:
     left, right = evaluate(node.left, tables), evaluate(node.right, tables)
     if isinstance(node, Compare) and isinstance(node.right, Number):
         return left
-    if left.log and right.log:
-        raise UnknownError("compare a product or ratio with a number")
+    if left.log or right.log:
+        raise UnknownError("put a product or ratio on the left, and a number on the right")
     return add(left, right, -1.0)
 
 
