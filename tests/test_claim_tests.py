@@ -1,6 +1,7 @@
 """Tests of several parts, and numbers at the border of what is claimed."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,16 @@ def test_an_interval_has_to_lie_inside_or_outside_with_both_ends(part, found):
     assert verdict(part) == found
 
 
+def test_an_equivalence_needs_the_90_percent_interval_within_its_margins():
+    node = own("accuracy(resnet/none, 1) = accuracy(resnet/batch, 1) within 1").readings[""]
+    margin = RUNS.interval(0.9).high
+    for factor, found in ((1.001, "supported"), (0.999, "undecided")):
+        part = replace(within(-factor * margin, factor * margin), node=node)
+        assert verdict(part) == found
+    far = replace(within(-0.5, 0.5, Value(seeds={"a": pd.Series(X - HIGH - 0.6)})), node=node)
+    assert verdict(far) == "refuted"
+
+
 @pytest.mark.parametrize("ps", [(0.01, 0.02, 0.04), (0.01, 0.03, 0.04), (0.02, 0.02, 0.9)])
 def test_the_refuted_parts_of_an_and_are_those_of_holms_steps(ps):
     expected = set(np.flatnonzero(holm(ps) < 0.05))
@@ -112,6 +123,9 @@ def test_parts_share_the_error_with_those_that_may_err(weighed, found):
         (f"params(convnet/none) < {COUNT}", "refuted"),
         (f"params(convnet/none) = {COUNT + 2} within 2", "supported"),
         (f"params(convnet/none) = {COUNT + 2} within 1", "refuted"),
+        ("params(convnet/none) > params(resnet/none)", "supported"),
+        ("params(convnet/none) >= params(convnet/none)", "supported"),
+        ("params(convnet/none) < params(convnet/none)", "refuted"),
     ],
 )
 def test_an_exact_number_on_a_border_is_inside_where_the_border_belongs_to_the_claim(test, found):
@@ -141,6 +155,7 @@ def test_ratios_are_compared_with_numbers_alone_and_that_is_said():
         ("{a} < 10 or {a} > 99", False),
         ("{a} / {a} > 0.5", True),
         ("{a} / {a} > 1.5", False),
+        ("epochs_to(accuracy(resnet/none), 200) < 1000", False),  # never reached
     ],
 )
 def test_estimates_alone_hold_or_do_not_whatever_their_intervals(test, holds):

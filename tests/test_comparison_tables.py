@@ -50,7 +50,7 @@ NOTHING = dict.fromkeys(COLUMNS, NAN) | {
 }  # fmt: skip
 RUNS = [("r", "batch"), ("r", "none"), ("c", "none")]
 STUDY = {
-    "title": "A <b> study", "models": ["r", "c"], "norms": ["batch", "none"], "axes": {},
+    "title": 'A <b> "study"', "models": ["r", "c"], "norms": ["batch", "none"], "axes": {},
     "runs": [{"model": model, "norm": norm, "axes": {}} for model, norm in RUNS],
 }  # fmt: skip
 
@@ -253,7 +253,7 @@ def test_the_text_of_comparisons_has_findings_tables_and_notes():
     other = SHOWN | {"kind": "descriptive", "against": "c/none"}
     text = plain(markdown(pd.DataFrame([SHOWN, other]), STUDY))
     title, finding_line, *_ = text.split("\n\n")
-    assert title == "# A &lt;b&gt; study: comparisons"
+    assert title == '# A &lt;b&gt; "study": comparisons'
     assert finding_line.startswith("- The mean test accuracy of r, batch norm is 1.50 points below")
     assert "- r, batch norm against r, no norm: a first; a second." in text
     tests, others = text.split("## Other pairs, without a test")
