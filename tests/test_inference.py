@@ -59,6 +59,15 @@ def test_the_sleep_data_have_the_published_interval_and_test():
     assert round(paired.correlation, 7) == 0.7951702
 
 
+def test_welchs_interval_of_other_numbers_of_runs_is_that_of_scipy_and_rests_on_nothing_else():
+    welch = difference(SLEEP_A[:4], SLEEP_B)
+    theirs = stats.ttest_ind(SLEEP_A[:4], SLEEP_B, equal_var=False)
+    interval = theirs.confidence_interval()
+    assert (welch.low, welch.high) == pytest.approx((interval.low, interval.high))
+    assert (welch.n_a, welch.n_b, welch.reason) == (4, 10, "")
+    assert (welch.p, welch.df) == pytest.approx((theirs.pvalue, theirs.df))
+
+
 def test_equal_numbers_have_no_interval_since_their_spread_is_not_known():
     found = mean_interval([0.1] * 3)  # numpy's mean of these is 0.10000000000000002
     assert (found.n, found.estimate, found.sd) == (3, 0.1, 0.0)

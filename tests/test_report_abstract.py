@@ -10,7 +10,7 @@ import pytest
 
 import synthetic
 from normres.files import seal, write_text
-from normres.report_abstract import costs, covered, rank_caveat
+from normres.report_abstract import costs, covered, rank_caveat, reported
 from report_pages import change, render, words, write_inputs
 
 PARTS = ("Question", "Design", "Results", "Comparisons", "Costs", "Limits")
@@ -114,6 +114,23 @@ def test_accuracies_reported_elsewhere_lie_inside_or_outside(tmp_path: Path) -> 
     assert told(tmp_path)["Results"].endswith(
         "0 lie where one more of these runs would with 95 %; outside: resnet, no norm (90.00 %, "
         "one more run: 74.00 to 80.00 %)."
+    )
+    unknown = dict.fromkeys([*limits, "reported_test_accuracy_inside"], "")
+    rewrite(summary, **unknown)  # as of a single run of ours
+    assert told(tmp_path)["Results"].endswith(
+        "Of 1 accuracy reported elsewhere, of a single run each, 1 cannot be compared, as our runs "
+        "give no interval."
+    )
+
+
+def test_all_that_is_reported_elsewhere_is_counted_also_what_cannot_be_compared() -> None:
+    names = {"model": ["a", "b", "c"], "norm": "none", "reported_test_accuracy": [0.8, 0.7, 0.6]}
+    ends = {f"test_accuracy_new_run_{end}": [0.5, 0.75, None] for end in ("low", "high")}
+    summary = pd.DataFrame(names | ends)
+    summary["reported_test_accuracy_inside"] = [True, False, None]
+    assert reported(summary, {"axes": {}}).startswith(
+        "Of 3 accuracies reported elsewhere, of a single run each, 1 lies where one more of these "
+        "runs would with 95 % and 1 cannot be compared, as our runs give no interval; outside: b, "
     )
 
 

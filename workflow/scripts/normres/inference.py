@@ -214,8 +214,6 @@ def holm(ps: Sequence[float]) -> np.ndarray:
     from statsmodels.stats.multitest import multipletests  # half a second
 
     ps = np.asarray(ps, float)
-    if not len(ps):
-        return ps
     adjusted = multipletests(np.where(np.isnan(ps), 1.0, ps), method="holm")[1]
     return np.where(np.isnan(ps), nan, adjusted)
 

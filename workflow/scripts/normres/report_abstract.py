@@ -127,8 +127,9 @@ def reported(summary: pd.DataFrame, study: Mapping[str, Any]) -> str:
     """How accuracies reported elsewhere, of single runs, lie to where one more run would."""
     if "reported_test_accuracy_inside" not in summary:
         return ""
-    rows = summary[summary["reported_test_accuracy_inside"].notna()]
-    if rows.empty:
+    known = summary[summary["reported_test_accuracy"].notna()]
+    rows = known[known["reported_test_accuracy_inside"].notna()]
+    if known.empty:
         return ""
     outside = [
         f"{configuration_label(row, study)} ({number_text(100 * row['reported_test_accuracy'], 2)} "
@@ -137,11 +138,15 @@ def reported(summary: pd.DataFrame, study: Mapping[str, Any]) -> str:
         for row in rows.to_dict("records")
         if not row["reported_test_accuracy_inside"]
     ]
-    inside = len(rows) - len(outside)
+    inside, without = len(rows) - len(outside), len(known) - len(rows)
+    clauses = [
+        f"{inside} {'lies' if inside == 1 else 'lie'} where one more of these runs would with 95 %"
+    ] * (len(rows) > 0)
+    clauses += [f"{without} cannot be compared, as our runs give no interval"] * (without > 0)
     return (
-        f"Of {len(rows)} {'accuracy' if len(rows) == 1 else 'accuracies'} reported elsewhere, of a "
-        f"single run each, {inside} {'lies' if inside == 1 else 'lie'} where one more of these "
-        f"runs would with 95 %{'; outside: ' if outside else ''}{'; '.join(outside)}."
+        f"Of {len(known)} {'accuracy' if len(known) == 1 else 'accuracies'} reported elsewhere, of "
+        f"a single run each, {listed(clauses)}{'; outside: ' if outside else ''}"
+        f"{'; '.join(outside)}."
     )
 
 
