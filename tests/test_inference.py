@@ -116,6 +116,8 @@ def test_what_has_no_number_warns_of_nothing():
         warnings.simplefilter("error")
         for a, b in (([], varied), ([], []), ([0.1] * 4, varied), ([0.1] * 4, [0.2] * 4)):
             difference(a, b)
+            difference(b, a)
+        assert len(differences(np.array([]), np.array([]))) == 0
         assert isnan(difference([0.1] * 4, varied, paired=True).correlation)
         assert isnan(difference(varied, [0.1] * 4, paired=True).correlation)
         assert len(holm([])) == 0
