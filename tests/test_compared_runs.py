@@ -21,7 +21,7 @@ def samples(**configurations):
     """Runs from test accuracies by configuration; None is a run that diverged."""
     rows = [
         {"configuration": name, "seed": seed, "run": f"{name}/seed{seed}", "status": "ok"}
-        | {"test_accuracy": accuracy, "train_eval_accuracy": 0.95 + seed / 100}
+        | {"test_accuracy": accuracy, "train_eval_accuracy": 0.9 + 0.02 * (name == "a")}
         | {"test_loss": 2 - accuracy, "train_loss": 1 - accuracy}
         if accuracy is not None
         else {"configuration": name, "seed": seed, "run": f"{name}/seed{seed}"}
@@ -36,8 +36,8 @@ def samples(**configurations):
     ("metric", "unit", "difference"),
     [
         ("test_accuracy", "points", 100 * (A.mean() - B.mean())),
-        ("gap", "points", 100 * (B.mean() - A.mean())),
-        ("train_eval_accuracy", "points", 0.0),
+        ("gap", "points", 2 - 100 * (A.mean() - B.mean())),
+        ("train_eval_accuracy", "points", 2.0),
         ("test_loss", "nats", B.mean() - A.mean()),
         ("train_loss", "nats", B.mean() - A.mean()),
     ],
@@ -93,7 +93,9 @@ def test_unequal_spreads_leave_each_comparison_its_own_and_the_smaller_side_coun
     loss = power(made, compare(made, "a", "b", "test_loss", paired=False), INTEREST)
     assert "runs_for_0.5" not in loss  # differences of interest are points
     single = samples(a=A, b=[B[0]], c=C)
-    alone = power(single, compare(single, "a", "b", "test_accuracy", paired=False), INTEREST)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alone = power(single, compare(single, "a", "b", "test_accuracy", paired=False), INTEREST)
     assert alone["sd_from"] == "" and alone["runs_for_1"] is None
 
 
