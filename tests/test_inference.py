@@ -91,7 +91,12 @@ def test_of_an_infinite_number_there_is_no_mean_and_no_interval(x):
 
 def test_one_number_and_none():
     one, none = mean_interval([0.5]), mean_interval([np.nan])
-    assert one.estimate == 0.5 and isnan(one.sd) and isnan(one.low) and "single" in one.reason
+    assert (
+        (one.n, one.estimate) == (1, 0.5)
+        and isnan(one.sd)
+        and isnan(one.low)
+        and "single" in one.reason
+    )
     assert none.n == 0 and isnan(none.estimate) and none.reason == "no run is complete"
     found = difference([0.5], [0.4, 0.6])
     assert (
@@ -162,6 +167,8 @@ def test_differences_are_equal_whatever_rounding_says():
     a, b = np.array([0.7213, 0.6912]), np.array([0.7212, 0.6911])  # of 10,000, one apart
     assert not is_constant(a - b) and is_constant(differences(a, b))
     assert isnan(difference(a, b, paired=True).low)
+    a = np.array([1000.3, 712.1, 3.7])  # rounding is of the size of the numbers
+    assert len(set(a - (a - 0.1))) > 1 and len(set(differences(a, a - 0.1))) == 1
     a, b = np.array([126, 60, 68]) / 360, np.array([127, 59, 68]) / 360  # of one total
     assert a.mean() != b.mean() and difference(a, b).estimate == 0
     gap = np.array([0.9 - 0.3, 0.7 - 0.1])
