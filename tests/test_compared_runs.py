@@ -99,6 +99,17 @@ def test_unequal_spreads_leave_each_comparison_its_own_and_the_smaller_side_coun
     assert alone["sd_from"] == "" and alone["runs_for_1"] is None
 
 
+def test_spreads_that_differ_anywhere_are_pooled_nowhere():
+    """Also where the two sides together spread as the others do: one side less, the other more."""
+    base = RNG.normal(size=12)
+    x = {name: 0.5 + sd * base for name, sd in (("a", 0.001), ("b", 0.05), ("c", 0.036))}
+    assert stats.levene(*x.values()).pvalue < 0.05
+    made = samples(**x)
+    found = power(made, compare(made, "a", "b", "test_accuracy", paired=False), INTEREST)
+    own = ((np.var(100 * x["a"], ddof=1) + np.var(100 * x["b"], ddof=1)) / 2) ** 0.5
+    assert found["sd"] == pytest.approx(own) and found["sd_from"].startswith("both sides")
+
+
 def predictions(seeds, share, images=200):
     """What runs got right of the same images; images are as many positions."""
     found = {}
