@@ -201,6 +201,7 @@ def test_declared_comparisons_have_the_numbers_that_scipy_has(study):
     losses = accuracies(study, "group", "test_loss"), accuracies(study, "batch", "test_loss")
     assert third["difference"] == pytest.approx(losses[0].mean() - losses[1].mean())
     assert third["unit"] == "nats" and pd.isna(third["runs_for_1"])
+    assert pd.isna(third["total_sd"]) and second["total_sd"] > 0  # parts are of accuracies alone
     groups = [100 * accuracies(study, norm) for norm in ("none", "batch", "group")]
     pooled = np.sqrt(sum((len(g) - 1) * g.var(ddof=1) for g in groups) / 11)
     assert first["sd"] == pytest.approx(pooled) and first["sd_from"].startswith("3 configurations")
