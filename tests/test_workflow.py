@@ -363,6 +363,23 @@ def test_settings_from_the_command_line_and_a_file_of_ones_own(small, tmp_path):
     )
 
 
+def test_a_snakefile_elsewhere_may_include_this_one_and_not_take_it_as_a_module(small, tmp_path):
+    """As a module it had neither lock nor attempts, or ended with a traceback about `normres`."""
+    inner = small.folder / "Snakefile"
+    asked = '"results/tiny/runs.csv"'
+    rule = f'rule extra:\n    input: {asked}\n    output: "x"\n    shell: "wc {{input}}"\n'
+    outer = tmp_path / "outer.smk"
+    outer.write_text(f'include: "{inner}"\n{rule}')
+    assert small.planned("--snakefile", str(outer), "extra") == {"extra": 1}
+    for folder in (tmp_path, small.folder):  # in the project's folder it would be found
+        outer = folder / "outer.smk"
+        outer.write_text(f'module norms:\n    snakefile: "{inner}"\nuse rule * from norms\n{rule}')
+        result = small.snakemake("--snakefile", str(outer), "--dry-run")
+        assert result.returncode == 1
+        assert "\nthis workflow cannot be a module of another one; include its" in result.stdout
+        outer.unlink()
+
+
 def test_snakemakes_own_report_needs_no_network(small, tmp_path, monkeypatch):
     for scheme in ("http", "https", "all"):
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")  # nobody answers there
