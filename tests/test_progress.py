@@ -7,9 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
 
 import time_training
 import train
+from normres import endings
 from normres.estimates import LINK_SECONDS, OUTPUTS, STORE, progress_file
 from normres.progress import INTERRUPTED, Display, waited_for
 from normres.store import STATE, run_key
@@ -390,3 +392,37 @@ def test_what_fails_after_ctrl_c_has_failed(ended):
     said = ended("error: No space left on device", INTERRUPTED)
     assert said[0] == "Failed: time_training" and "  error: No space left on device" in said
     assert not [line for line in said if "tried again" in line or line.startswith("Stopped")]
+
+
+def planned(stats, **settings):
+    dag = SimpleNamespace(needrun_jobs=list)
+    display = Display(workflow(cores=1, dag=dag, **settings), pipeline(1))
+    for _ in range(2):  # as a dry run says it
+        display.emit(SimpleNamespace(event=LogEvent.RUN_INFO, stats=stats))
+    return display
+
+
+def test_a_dry_run_without_jobs_is_told_once(monkeypatch):
+    told = []
+    monkeypatch.setattr("atexit.register", lambda *what: told.append(what))
+    planned({"total": 0}, dryrun=True)
+    assert len(told) == 1
+
+
+def test_jobs_that_until_leaves_out_are_not_waited_for():
+    """Snakemake counts them: "4 of 25 steps", of a call that has four."""
+    display = planned({"train": 4, "total": 4})
+    display.emit(SimpleNamespace(event=LogEvent.PROGRESS, done=3, total=25))
+    assert (display.done, display.total) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "there, said", [((), []), (("a.json",), ["a.json"]), (("a.json", "runs.csv"), ["runs.csv"])]
+)
+def test_what_a_batch_leaves_for_later_is_not_said_to_be_made(there, said):
+    """Of `--batch collect_runs=1/2 runs.csv` that table is made by the second call."""
+    for name in there:
+        Path(name).touch()
+    run = SimpleNamespace(output=["a.json"], input=[])
+    dag = SimpleNamespace(targetfiles=["runs.csv"], targetjobs=[run])
+    assert endings.targets(dag) == said

@@ -213,6 +213,7 @@ def test_bad_configuration_is_one_line(tmp_path):
         (["--config", "studies=1", "--"], ["studies", "not a mapping"]),
         (["no/such/target"], ["no/such/target"]),
         (["data", "--jobs", "3"], ["error: --jobs 3 is for a cluster"]),
+        (["data", "--cores", "0"], ["error: --cores 0: this takes a number from 1 on, or all"]),
     ],
 )
 def test_a_mistake_on_the_command_line_is_said(tmp_path, arguments, words):

@@ -52,9 +52,16 @@ def outputs(dag) -> set[str]:
 
 
 def targets(dag) -> list[str]:
-    """The first few files that the call names, or that a rule it names collects or makes."""
+    """The first few files that the call names, or that a rule it names collects or makes.
+
+    Those that are there: `--batch` and `--omit-from` leave out what makes a file that was named.
+    """
     collected = {path for job in dag.targetjobs if not job.output for path in job.input}
     made = {path for job in dag.targetjobs for path in job.output}  # as for --until
-    paths = sorted(map(str, {*dag.targetfiles, *collected} or made))
+    paths = _there({*dag.targetfiles, *collected}) or _there(made)
     shown = [path for path in paths if not Path(path).name.startswith(".")]
     return shown[:FILES_NAMED] + ["..."] * (len(shown) > FILES_NAMED)
+
+
+def _there(paths: Iterable[str | Path]) -> list[str]:
+    return sorted(str(path) for path in paths if Path(path).exists())

@@ -124,6 +124,10 @@ class Pipeline:
         if not workflow.is_main_process or workflow.nodes is not None:
             self.on_this_machine = False
             return
+        cores = workflow.global_resources.get("_cores").value
+        if cores is not None and cores < 1:  # with none Snakemake would wait for ever
+            with one_line():
+                raise InputError(f"--cores {cores}: this takes a number from 1 on, or all")
         limit = workflow.global_resources.get("gpu").value
         self.gpus_looked_for = limit is None and self.config.device != "cpu"
         gpus = len(visible_gpus()) if limit is None else limit

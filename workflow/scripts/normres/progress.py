@@ -114,7 +114,7 @@ class Display(logging.Handler):
         elif event == LogEvent.JOB_ERROR:
             self._explain_failure(record)
         elif event == LogEvent.PROGRESS:
-            self.done, self.total = record.done, record.total
+            self.done = record.done  # of all jobs: its total has those that `--until` leaves out
         elif record.getMessage().startswith(INTERRUPTED):
             self.stopping = True
         elif self.replaces(record) and (
@@ -156,7 +156,7 @@ class Display(logging.Handler):
         return self.active() and (overview or bool(self.planned))
 
     def _plan(self, stats: dict[str, int]) -> None:
-        if self.planned:  # a dry run says it twice
+        if self.planned or self.time_left:  # a dry run says it twice
             return
         for job in self.workflow.dag.needrun_jobs():
             if job.rule.name == "train":
