@@ -56,6 +56,7 @@ localrules:
 
 
 rule all:
+    """Tables, figures and report of the chosen studies; the default."""
     default_target: True
     input:
         pipeline.deliverables,
@@ -63,6 +64,7 @@ rule all:
 
 
 rule figures:
+    """Figures alone, with what they are drawn from."""
     input:
         pipeline.all_lists,
         pipeline.all_figures,
@@ -70,6 +72,7 @@ rule figures:
 
 
 rule report:
+    """The report alone, with what it shows."""
     input:
         pipeline.all_lists,
         expand("results/{study}/report.html", study=pipeline.studies),
@@ -77,12 +80,14 @@ rule report:
 
 
 rule data:
+    """Data sets alone, downloaded and prepared (docs/cluster.md)."""
     input:
         pipeline.all_datasets,
     localrule: True
 
 
 rule tensorboard:
+    """Curves as event files of TensorBoard (docs/interchange.md)."""
     input:
         pipeline.all_lists,
         expand("results/{study}/tensorboard", study=pipeline.studies),
@@ -90,6 +95,7 @@ rule tensorboard:
 
 
 rule crate:
+    """Each study as an RO-Crate, with its provenance (docs/provenance.md)."""
     input:
         pipeline.all_lists,
         expand("results/{study}/crate.zip", study=pipeline.studies),

@@ -412,6 +412,12 @@ def test_lint_is_clean():
     assert "Congratulations" in result.stdout + result.stderr
 
 
+def test_every_target_says_what_it_makes():
+    command = [sys.executable, "-m", "snakemake", "--list-target-rules"]
+    targets = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True).stdout
+    assert targets and not [line for line in targets.splitlines() if not line.endswith(".)")]
+
+
 @pytest.mark.slow
 def test_a_study_of_batch_sizes_ends_in_its_table(tmp_path):
     """Ghost batches, calibration and the cost of norms, of four runs on images of 8 x 8 pixels."""

@@ -2,6 +2,7 @@
 
 
 rule clean_store:
+    """Free the disk space of states of finished runs, and of leftovers."""
     log:
         "results/store/clean_store.log",
     localrule: True
