@@ -63,6 +63,19 @@ def test_a_fresh_clone_beside_old_results(project):
     assert project.planned() == {}
 
 
+def test_results_that_were_copied_without_time_stamps_are_not_trained_again(project):
+    """As by `cp -r`, in any order: here what runs and the timing read is the newest."""
+    records = project.folder / ".snakemake"
+    records.rename(project.folder / "records")
+    for name in ("data/digits/dataset.json", "data/digits/images.npy"):
+        os.utime(project.folder / "results" / name)
+    assert "no run to train, 8 to take from the store" in project.run("--dry-run")
+    assert project.planned()["time_training"] == 1
+    shutil.rmtree(records)
+    (project.folder / "records").rename(records)
+    assert project.planned() == {}
+
+
 @pytest.mark.parametrize(
     "path, old, new",
     [
