@@ -42,7 +42,17 @@ def machine(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value, named", [("0, 2", ["0", "2"]), ("", []), ("-1", []), ("NoDevFiles", [])]
+    "value, named",
+    [
+        ("0, 2", ["0", "2"]),
+        ("GPU-8932f937,GPU-2", ["GPU-8932f937", "GPU-2"]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("0,2,-1,1", ["0", "2"]),  # of CUDA's documentation: 1 is hidden, as all after -1
+        ("0,,1", ["0"]),
+        ("1,1", ["1"]),
+    ],
 )
 def test_what_is_named_is_taken_unseen(machine, monkeypatch, value, named):
     machine(driver=(12, 4))
@@ -64,6 +74,21 @@ def test_what_nvidia_smi_lists(machine):
     assert gpu_trouble() == "nvidia-smi lists no GPU: NVIDIA-SMI has failed"
     machine("#!/bin/sh\nexit 9\n")
     assert gpu_trouble() == "nvidia-smi lists no GPU: exit code 9"
+    machine("#!/bin/sh\necho 'No devices were found'\n")  # as some versions do, with exit code 0
+    assert visible_gpus() == []
+    assert gpu_trouble() == "nvidia-smi lists no GPU: No devices were found"
+
+
+def test_warnings_of_nvidia_smi_hide_no_gpu(machine):
+    """A corrupted infoROM, by which a GPU computes as before, is a line more and exit code 14."""
+    warning = "\necho 'WARNING: infoROM is corrupted at gpu 0000:00:1E.0'\n"
+    machine(NEW + warning)
+    assert visible_gpus() == ["0", "1"] and gpu_trouble() is None
+    machine(NVIDIA_SMI.format("6.1", "8.6") + warning + "exit 14\n")
+    assert visible_gpus() == ["1"] and gpu_trouble() is None
+    lost = "#!/bin/sh\necho 'Unable to determine the device handle for GPU1: GPU is lost'\n"
+    machine(lost + "exit 15\n")
+    assert visible_gpus() == [] and "GPU is lost" in gpu_trouble()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ that a machine whose GPU is too old for it trains on its CPU, and says so.
 """
 
 import ctypes
+import itertools
 import os
 import re
 import shutil
@@ -21,13 +22,14 @@ def visible_gpus() -> list[str]:
     """The GPUs that runs may use, as CUDA_VISIBLE_DEVICES would name them.
 
     Those that the variable names, where it is set, unseen; else those of nvidia-smi that PyTorch
-    can use, by their place on the PCI bus.
+    can use, by their place on the PCI bus. As in CUDA, a name that can be no GPU's hides all
+    that come after it; a GPU that is named twice is one.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return _find_gpus()[0]
-    names = [name.strip() for name in named.split(",")]
-    return [name for name in names if name not in ("", "-1", "NoDevFiles")]
+    names = (name.strip() for name in named.split(","))
+    return list(dict.fromkeys(itertools.takewhile(_may_be_a_gpu, names)))
 
 
 def gpu_trouble() -> str | None:
@@ -47,16 +49,24 @@ def mps_is_running() -> bool:
     return Path(folder, "control").exists()
 
 
+def _may_be_a_gpu(name: str) -> bool:
+    return name not in ("", "NoDevFiles") and not name.startswith("-")
+
+
 def _find_gpus() -> tuple[list[str], str | None]:
     """What nvidia-smi lists and PyTorch can use; and what keeps it from using the others."""
     if not shutil.which("nvidia-smi"):
         return [], None
     listed = _ask("index")
-    if listed.returncode:
+    # Beside the list there may be warnings, with exit codes of their own: a GPU whose infoROM is
+    # corrupted computes all the same.
+    gpus = re.findall(r"^(\d+)\s*$", listed.stdout, re.MULTILINE)
+    if not gpus:
         said = (listed.stdout + listed.stderr).split("\n")[0].strip()
+        if not said and not listed.returncode:
+            return [], None
         return [], f"nvidia-smi lists no GPU: {said or f'exit code {listed.returncode}'}"
-    gpus = listed.stdout.split()
-    if not gpus or (build := _torch_cuda()) is None:
+    if (build := _torch_cuda()) is None:
         return gpus, None
     if not build:
         return [], "this build of PyTorch has no CUDA"
@@ -74,8 +84,8 @@ def _without_old(
 ) -> tuple[list[str], str | None]:
     """Those of `gpus` that are not older than the `oldest` compute capability, and why not all."""
     listed, usable, trouble = _ask("index,compute_cap,name"), [], None
-    found = re.findall(r"(\d+), (\d+)\.(\d+), (.*)", listed.stdout)
-    if listed.returncode or len(found) < len(gpus):
+    found = re.findall(r"^(\d+), (\d+)\.(\d+), (.*)", listed.stdout, re.MULTILINE)
+    if len(found) < len(gpus):
         return gpus, None  # it does not tell: the run will
     for index, major, minor, name in found:
         if (int(major), int(minor)) >= oldest:
