@@ -44,6 +44,10 @@ def command(data, out, *arguments, epochs=2):
     return train.main([str(value) for value in given])
 
 
+def overflow(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 8 GiB.")
+
+
 @pytest.fixture
 def photos(tmp_path):
     """An image folder of 2 classes with 3 images for training and 2 for testing each."""
@@ -66,11 +70,6 @@ def add_images(folder, count):
 
 @pytest.mark.parametrize("runs_per_gpu", [1, 3])
 def test_out_of_memory_says_what_to_try(digits_folder, tmp_path, monkeypatch, capsys, runs_per_gpu):
-    message = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB."
-
-    def overflow(*_, **__):
-        raise torch.OutOfMemoryError(message)
-
     store = ["--store", tmp_path / "store"]
     with monkeypatch.context() as patch:
         patch.setattr(TrainingRun, "train", overflow)
@@ -97,6 +96,43 @@ def test_out_of_memory_says_what_to_try(digits_folder, tmp_path, monkeypatch, ca
     assert ("runs_per_gpu below 3" in line) == (runs_per_gpu == 3)
     assert not (tmp_path / "run").exists()
     assert command(digits_folder, tmp_path / "run", *store) == 0
+
+
+def no_room():
+    raise RuntimeError("CUDA error: out of memory")
+
+
+@pytest.mark.parametrize(
+    "left, others",
+    [
+        (lambda: (1.0e9, 8e9), None),
+        (lambda: (0.2e9, 8e9), "hold about 1 of the GPU's 8 GB: wait"),
+        (no_room, "hold all of the GPU: wait"),  # not even a context of this process
+    ],
+)
+def test_who_fills_a_gpu_is_said(digits_folder, tmp_path, monkeypatch, capsys, left, others):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 6.5e9)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", left)
+    monkeypatch.setattr(TrainingRun, "train", overflow)
+    assert command(digits_folder, tmp_path / "run") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    advice = "error: CUDA out of memory; try a batch_size below 16"
+    if others is None:
+        assert line == advice
+    else:
+        assert line.startswith(f"{advice}; other processes (nvidia-smi lists them) {others}")
+
+
+def test_memory_that_python_itself_lacks(digits_folder, tmp_path, monkeypatch, capsys):
+    def lack(*_):
+        raise MemoryError
+
+    for patched in ("normres.training.TrainingRun.train", "train.open_images"):
+        with monkeypatch.context() as patch:
+            patch.setattr(patched, lack)
+            assert command(digits_folder, tmp_path / "run") == 1
+        assert capsys.readouterr().err == "error: not enough memory\n"
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_as_a_result(digits_folder, tmp_path):

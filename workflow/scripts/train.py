@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"stopped by {interrupted.signal.name}", file=sys.stderr)
         return INTERRUPTED if interrupted.signal == SIGINT else STOPPED
     except MemoryError as error:
-        print(f"error: {error or 'not enough memory'}", file=sys.stderr)
+        print(f"error: {str(error) or 'not enough memory'}", file=sys.stderr)
         return 1
     return 0
 

@@ -6,11 +6,13 @@ Apart from train.py, since it imports torch, which a run that is only linked doe
 import argparse
 import math
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from normres import catalog
 from normres.constraints import check_last_batch
@@ -42,6 +44,8 @@ LOGGED = (
     "images_per_second",
 )
 
+LITTLE = 0.1  # of a GPU's memory: what this process itself needs beside its tensors is within it
+
 
 def train_into(
     folder: Path,
@@ -59,15 +63,45 @@ def train_into(
     specification, runs = plan["specification"], arguments.runs_per_gpu
     started = datetime.now(UTC)
     fewer = f", or runs_per_gpu below {runs}" if runs > 1 else ""
-    run, computation = begin(specification, images, arguments, stop, fewer)
-    size = specification["batch_size"]
-    smaller = f"a batch_size below {size}" if size > 1 else "a smaller image_size"
-    with short_of_memory(f"try {smaller}{fewer}"), place(computation, stop):
-        environments = resume(run, stored, computation)
-        if run.epoch < specification["epochs"]:
-            environments.append(describe(computation))
-        train_epochs(run, stored, environments, arguments, stop)
-        write_outputs(folder, plan, run, environments, started)
+    with naming_others():
+        run, computation = begin(specification, images, arguments, stop, fewer)
+        size = specification["batch_size"]
+        smaller = f"a batch_size below {size}" if size > 1 else "a smaller image_size"
+        with short_of_memory(f"try {smaller}{fewer}"), place(computation, stop):
+            environments = resume(run, stored, computation)
+            if run.epoch < specification["epochs"]:
+                environments.append(describe(computation))
+            train_epochs(run, stored, environments, arguments, stop)
+            write_outputs(folder, plan, run, environments, started)
+
+
+@contextmanager
+def naming_others() -> Iterator[None]:
+    """Add to a MemoryError what other processes hold of the GPU: no smaller batch changes that."""
+    try:
+        yield
+    except MemoryError as error:
+        said = str(error) or "not enough memory"  # as Python itself leaves it
+        raise MemoryError(f"{said}{held_by_others()}") from None
+
+
+def held_by_others() -> str:
+    """How much of the GPU other processes hold, with what to do; empty where it is not much."""
+    if not torch.cuda.is_initialized():
+        return ""
+    try:
+        free, total = torch.cuda.mem_get_info()
+    except RuntimeError:  # not even what each process needs to begin has room
+        held = "all of the GPU"
+    else:
+        others = total - free - torch.cuda.memory_reserved()
+        if others < LITTLE * total:
+            return ""
+        held = f"about {others / 1e9:.0f} of the GPU's {total / 1e9:.0f} GB"
+    return (
+        f"; other processes (nvidia-smi lists them) hold {held}: wait for them, "
+        "or name another GPU by CUDA_VISIBLE_DEVICES"
+    )
 
 
 def load_code(specification: Mapping[str, Any]) -> None:
