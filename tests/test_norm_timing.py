@@ -139,6 +139,21 @@ def test_the_table_of_a_study(tmp_path, digits_folder, monkeypatch):
         assert ((low > 0) & (low <= middle) & (middle <= high)).all()
 
 
+def test_what_cuda_says_is_a_reason_without_its_advice(monkeypatch):
+    error = torch.AcceleratorError(
+        "CUDA error: out of memory\n"
+        "Search for `cudaErrorMemoryAllocation' in https://docs.nvidia.com for more.\n"
+        "CUDA kernel errors might be asynchronously reported at some other API call."
+    )
+
+    def prepare(timer, pool):
+        raise error
+
+    monkeypatch.setattr(CaseTimer, "prepare", prepare)
+    (row,) = measure_cases([Case("batch", (), 4, 8, 4, "contiguous")], computation(), 1)
+    assert row["reason"] == "CUDA error: out of memory" and row["again"]
+
+
 @pytest.mark.parametrize("lacking, code", [(("batch", "group"), 1), (("group",), 0)])
 def test_memory_that_is_short_is_a_failure_and_no_result(
     tmp_path, digits_folder, monkeypatch, lacking, code

@@ -26,6 +26,12 @@ class KilledError(Exception):
     """The attempt before was killed, and this one is not made; one line."""
 
 
+def first_sentence(error: BaseException) -> str:
+    """What an error of PyTorch says at first, in a line; CUDA's go on with advice on debugging."""
+    text = " ".join(str(error).split()).partition(" Search for `cuda")[0]
+    return text.partition(". ")[0]
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command's `main`; exit with its code, or with one line and a code of this module.
 

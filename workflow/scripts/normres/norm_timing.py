@@ -12,6 +12,7 @@ from torch import Tensor
 
 from normres import catalog
 from normres.devices import Computation
+from normres.errors import first_sentence
 from normres.graphs import WARM_UP_CALLS, capture
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -130,8 +131,8 @@ def measure_cases(
             timer.prepare(pool)
             cells["kept_bytes"] = timer.kept_bytes()
         except (ValueError, RuntimeError) as error:  # instance norm of one pixel; no memory
-            reason = " ".join(str(error).split()).partition(". ")[0]
-            rows.append({**cells, "reason": reason, "again": not isinstance(error, ValueError)})
+            again = not isinstance(error, ValueError)
+            rows.append({**cells, "reason": first_sentence(error), "again": again})
         else:
             timers[case] = timer, cells
     for number in range(1, repeats + 1):

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from normres.errors import DeviceError, InputError
+from normres.errors import DeviceError, InputError, first_sentence
 from normres.promises import may_use_gpu
 
 MOST_ALIVE = 12  # processes at a time, for the sake of memory; more are timed group by group
@@ -58,8 +58,7 @@ def serve(connection, *arguments: Any) -> None:
             except InputError as error:
                 answer = (refusal, str(error))
             except Exception as error:
-                text = " ".join(str(error).split())
-                answer = (FAILED, f"{type(error).__name__}: {text.partition('. ')[0]}")
+                answer = (FAILED, f"{type(error).__name__}: {first_sentence(error)}")
             connection.send(answer)
 
 
