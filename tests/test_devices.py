@@ -49,11 +49,15 @@ def test_a_gpu_that_does_not_start_is_a_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
     def busy():
-        raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nmore. X")
+        raise torch.AcceleratorError(
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable\n"
+            "Search for `cudaErrorDevicesUnavailable' in https://docs.nvidia.com for more.\n"
+            "CUDA kernel errors might be asynchronously reported at some other API call."
+        )
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", busy)
     with pytest.raises(
-        DeviceError, match=r"torch cannot use the GPU on .*\): CUDA error: .* more$"
+        DeviceError, match=r"torch cannot use the GPU on .*\): CUDA error: .* or unavailable$"
     ):
         choose_device("auto", 1)
 
@@ -80,6 +84,15 @@ def test_memory_that_runs_out_within_a_capture_is_no_other_error():
         ),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"), None),
         (torch.OutOfMemoryError(), "; buy"),
+        (RuntimeError("CUDA driver error: out of memory"), None),  # compiled kernels are loaded
+        (RuntimeError("Triton Error [CUDA]: out of memory"), None),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), None),
+        (
+            RuntimeError(
+                "backend='inductor' raised:\nRuntimeError: CUDA driver error: out of memory"
+            ),
+            "RuntimeError: CUDA driver error: out of memory; buy",
+        ),
     ],
 )
 def test_memory_that_runs_out_in_other_forms(error, line):

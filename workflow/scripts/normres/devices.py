@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils._triton import has_triton
 
-from normres.errors import DeviceError, InputError
+from normres.errors import DeviceError, InputError, first_sentence
 from normres.promises import may_use_gpu
 
 # How a network is computed follows from its norm and the device, by measurement (the table is in
@@ -35,6 +35,10 @@ COMPILED_WITH_AMX = {
 }
 # On CUDA compiled steps were 1.1 to 2.5 times as fast as graphs of PyTorch's own kernels, in either
 # layout (one H100, torch 2.11.0): all are compiled, in channels_last.
+
+# How PyTorch's CPU allocator, CUDA with its driver and Triton, and CUDA's libraries (cuBLAS, cuDNN
+# 9) say that there is too little memory.
+NO_MEMORY = re.compile(r"can't allocate memory|out of memory|ALLOC(ATION)?_FAILED")
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ def choose_device(wanted: str, promised: int | None) -> str:
         try:
             check_capability()  # the first that starts CUDA
         except RuntimeError as error:  # another process has it, or it is broken
-            reason = " ".join(str(error).split()).partition(". ")[0]
-            raise DeviceError(f"torch cannot use the GPU {where}: {reason}") from None
+            said = first_sentence(error)
+            raise DeviceError(f"torch cannot use the GPU {where}: {said}") from None
         return "cuda"
     if promised:
         raise DeviceError(
@@ -173,17 +177,17 @@ def short_of_memory(advice: str) -> Iterator[None]:
         if cause is None:
             raise
         said = str(cause).rpartition("DefaultCPUAllocator: ")[2]  # after file and line of its code
-        first_line = said.partition("\n")[0]
-        raise MemoryError(f"{first_line.partition('. ')[0]}; {advice}") from None
+        lines = said.splitlines() or [""]
+        line = next(filter(NO_MEMORY.search, lines), lines[0])  # a compiler's error begins with it
+        raise MemoryError(f"{line.partition('. ')[0]}; {advice}") from None
 
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether an error is one of the forms in which PyTorch says that there is too little memory.
 
-    The allocator for CUDA has a class of its own; the CPU's, and CUDA's libraries, have only words.
+    The allocator for CUDA has a class of its own; the others have only words.
     """
-    words = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-    said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    said = isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
     return said or isinstance(error, torch.OutOfMemoryError)
 
 
