@@ -103,7 +103,23 @@ def test_a_share_is_told_by_its_number_or_by_a_scale_of_colours(
     assert ("Colour and number" in notes) != scale
 
 
-def test_many_configurations_at_one_spot_stay_within_the_panel(crowded, monkeypatch):
+def test_many_configurations_at_one_spot_are_a_ring_with_their_number(crowded, monkeypatch):
+    """Side by side, 50 dots would span what looks like other costs."""
+    figure = drawn("plot_parameters_vs_macs", crowded, monkeypatch)
+    place = figure.axes[0]
+    marks = [line for line in place.get_lines() if line.get_marker() not in ("None", "")]
+    listed = [line for line in marks if line.get_markersize() < 6]
+    rings = [line.get_window_extent() for line in marks if line.get_markersize() > 7]
+    assert len(listed) == 50 and len(rings) == 1 == len(marks) - len(listed)
+    for low, high in (place.get_xlim(), place.get_ylim()):
+        assert high / low > 15  # room for a factor of 4 on each side: the ring changes no limits
+    assert "50" in [text.get_text() for text in place.texts]
+    notes = " ".join(text.get_text() for text in figure.texts)
+    assert "whose number is in a ring" in notes.replace("\n", " ")
+
+
+def test_a_few_configurations_at_one_spot_stand_side_by_side(crowded, monkeypatch):
+    monkeypatch.setattr(plot_parameters_vs_macs, "MOST_BESIDE", 50)
     figure = drawn("plot_parameters_vs_macs", crowded, monkeypatch)
     place = figure.axes[0]
     dots = [line for line in place.get_lines() if line.get_marker() not in ("None", "")]

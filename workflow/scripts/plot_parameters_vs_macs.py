@@ -6,7 +6,7 @@
         --out results/S/figures/parameters_vs_macs
 
 Norms hardly change a network's cost, so configurations that share a spot stand side by side on it,
-and a list beside the panel names them.
+or are one ring with their number where they are many; a list beside the panel names them.
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,8 @@ from normres.wording import interval_words
 SAME = 0.03  # decades: dots closer than this cannot be told apart
 STEP = 9.5  # points between the lines of the list
 BESIDE = 7.5  # points between dots side by side, less where they would leave the panel
+MOST_BESIDE = 9  # dots side by side: more would span what looks like other costs
+RING = 15.0  # points: the ring that stands for more
 COLOURS = "viridis"  # rises evenly in lightness: readable in grey and with colour blindness
 
 
@@ -58,8 +60,9 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         study=study,
         notes=[
             "Colour and numbers: test accuracy after the last epoch, mean over n seeds [95 % "
-            "interval of the mean]. Dots side by side share the spot in their middle. "
-            "1 MAC = 1 multiply-add, for one image.",
+            "interval of the mean]. Dots side by side share the spot in their middle"
+            + (", so do those whose number is in a ring" if any(map(are_many, spots)) else "")
+            + ". 1 MAC = 1 multiply-add, for one image.",
             figures.missing_note(tables),
         ],
         left=0.52,
@@ -115,6 +118,11 @@ def find_spots(drawn: pd.DataFrame) -> list[pd.DataFrame]:
     return [drawn.iloc[spot] for spot in members]
 
 
+def are_many(spot: pd.DataFrame) -> bool:
+    """Whether a spot is one ring with a number."""
+    return len(spot) > MOST_BESIDE
+
+
 def listing(spot: pd.DataFrame, study: dict[str, Any]) -> list[tuple[float, str, pd.Series | None]]:
     """The lines of a spot's entry, from the bottom: (wanted height, text, configuration)."""
     height = spot["parameters_million"].iloc[0]
@@ -136,6 +144,7 @@ def style_axes(axes: Axes, drawn: pd.DataFrame) -> None:
     """Logarithmic axes in millions, with room around the dots."""
     axes.set(xscale="log", yscale="log", xlabel="MACs (million multiply-adds)")
     axes.set_ylabel("parameters (million)")
+    axes.autoscale(False)
     for axis, column in ((axes.xaxis, "macs_million"), (axes.yaxis, "parameters_million")):
         low, high = (drawn[column].min(), drawn[column].max()) if len(drawn) else (1, 10)
         room = 2 if high / low > 10**SAME else 4
@@ -175,14 +184,28 @@ def draw_dot(
 def draw_spot(
     axes: Axes, spot: pd.DataFrame, scale: ScalarMappable, markers: dict, study: Mapping[str, Any]
 ) -> None:
-    """Draw the configurations of a spot side by side around it."""
+    """Draw the configurations of a spot side by side around it, or how many they are."""
     x, y = spot[["macs_million", "parameters_million"]].iloc[0]
+    if are_many(spot):
+        with showing(axes, shared_cells(spot, study)):
+            ring = {"ms": RING, "mfc": "white", "mec": figures.INK, "mew": 0.7, "zorder": 5}
+            axes.plot(x, y, "o", **ring)
+            middle = {"ha": "center", "va": "center", "size": figures.SMALL, "zorder": 6}
+            axes.text(x, y, str(len(spot)), **middle)
+        return
     apart = dot_distance(axes, spot)
     for position, (_, row) in enumerate(spot.iterrows()):
         shift = (position - (len(spot) - 1) / 2) * apart / 72
         beside = ScaledTranslation(shift, 0, axes.figure.dpi_scale_trans)
         with showing(axes, cells_of(row, study)):
             draw_dot(axes, x, y, row, scale, markers, axes.transData + beside, 6.5)
+
+
+def reach(axes: Axes, spot: pd.DataFrame) -> float:
+    """Points from the middle of a spot to the edge of what stands on it."""
+    if are_many(spot):
+        return RING / 2
+    return (len(spot) - 1) * dot_distance(axes, spot) / 2 + BESIDE / 2
 
 
 def dot_distance(axes: Axes, spot: pd.DataFrame) -> float:
@@ -224,7 +247,7 @@ def draw_listing(
                         color=figures.FAINT if row is None else figures.INK,
                     )
             x, y = to_axes.transform(spot[["macs_million", "parameters_million"]].iloc[0])
-            x += ((len(spot) - 1) * dot_distance(axes, spot) / 2 + BESIDE / 2 + 2) / wide
+            x += (reach(axes, spot) + 2) / wide
             middle, half = block.mean(), STEP * 0.45 / high
             style = {"color": "#999999", "transform": axes.transAxes, "clip_on": False}
             bend = max(x, 1 + 3 / wide)
