@@ -233,6 +233,16 @@ def test_equal_notes_are_one_and_the_spread_says_where_it_is_from():
     assert spread_sentence(table.head(0)) == spread_sentence(table.assign(sd_from=NAN)) == ""
 
 
+def test_a_note_of_many_comparisons_counts_them():
+    noted, other = [SHOWN] * 7, [NOTHING | {"note": "another"}]
+    assert notes(pd.DataFrame(noted), NAMES) == ["All 7 declared comparisons: a first; a second."]
+    assert notes(pd.DataFrame(noted + other), NAMES) == [
+        "7 of 8 declared comparisons (named in comparisons.csv): a first; a second.",
+        "resnet, no norm against convnet, no norm: another.",
+    ]
+    assert notes(pd.DataFrame(noted[:6]), NAMES)[0].count("against") == 6
+
+
 def test_a_report_shows_all_tests_and_so_many_of_the_other_pairs_as_can_be_read():
     other = SHOWN | {"kind": "descriptive", "against": "c/none"}
     table = pd.DataFrame([SHOWN, *[other] * (MOST_SHOWN + 3)])

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -24,6 +24,7 @@ COLUMNS = [
     "sd", "sd_from", "spread_check_p", "detectable", "note",
 ]  # fmt: skip
 MOST_SHOWN = 200  # rows without a test, in the report
+MOST_NAMED = 6  # comparisons of one note
 METRICS = {
     "test_accuracy": "test accuracy",
     "test_loss": "test loss",
@@ -253,13 +254,24 @@ def spread_sentence(declared: pd.DataFrame) -> str:
 
 
 def notes(declared: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
-    """What a reader has to know of single declared comparisons; equal notes are one."""
+    """What a reader has to know of single declared comparisons; equal notes are one.
+
+    Up to MOST_NAMED comparisons of a note are named, more are counted.
+    """
     found: dict[str, list[str]] = {}
     for row in declared.to_dict("records"):
         if isinstance(row["note"], str) and row["note"]:
             both = f"{names[row['of']]} against {names[row['against']]}"
             found.setdefault(row["note"], []).append(both)
-    return [f"{'; '.join(pairs)}: {note}." for note, pairs in found.items()]
+    return [f"{_named_or_counted(pairs, len(declared))}: {note}." for note, pairs in found.items()]
+
+
+def _named_or_counted(pairs: Sequence[str], declared: int) -> str:
+    if len(pairs) <= MOST_NAMED:
+        return "; ".join(pairs)
+    if len(pairs) == declared:
+        return f"All {declared} declared comparisons"
+    return f"{len(pairs)} of {declared} declared comparisons (named in comparisons.csv)"
 
 
 def report_section(table: pd.DataFrame, study: Mapping[str, Any]) -> dict[str, Any]:
