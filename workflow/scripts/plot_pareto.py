@@ -56,12 +56,11 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         for named, (_, row) in zip(labelled, drawn.iterrows(), strict=True)
     ]
     times = " and median time" * (len(costs) > len(EXACT))
-    both = len(study["models"]) > 1 and len(study["norms"]) > 1
-    meaning = "Colour: network; shape: norm. " * both
     notes = [
         f"Mark and bars: mean test accuracy after the last epoch{times}, with 95 % "
         "intervals; grey line and full marks: the front, where no other has a higher mean at the "
-        f"same cost or less. It goes by the means alone. {meaning}{time_note(tables)}",
+        f"same cost or less. It goes by the means alone. {rows.looks_words(study)} "
+        + time_note(tables),
         figures.missing_note(tables),
     ]
     if labelled.sum() < drawn["mean"].notna().sum():

@@ -43,8 +43,8 @@ def draw(tables: figures.Tables) -> tuple[Figure, pd.DataFrame, str]:
         notes=[
             "Mark and line: mean test accuracy after the last epoch and its 95 % interval. Ranks: "
             "intervals that hold for all configurations at once with about 95 %, for as many runs "
-            "on each side (pairwise Welch tests, Holm; Mogstad et al. 2024). Colour: network or "
-            "norm; shape: norm.",
+            "on each side (pairwise Welch tests, Holm; Mogstad et al. 2024). "
+            + rows.looks_words(study),
             figures.missing_note(tables),
         ],
         shows=cells,

@@ -77,6 +77,12 @@ def looks(rows: pd.DataFrame, study: Mapping[str, Any]) -> list[Look]:
     ]
 
 
+def looks_words(study: Mapping[str, Any]) -> str:
+    """What colour and shape of `looks` stand for, where they are two things."""
+    both = len(study["models"]) > 1 and len(study["norms"]) > 1
+    return "Colour: network; shape: norm." if both else ""
+
+
 def draw_interval(
     axes: Axes, height: float, ends: Sequence[float], colour: str, **mark: Any
 ) -> None:
