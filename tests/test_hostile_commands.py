@@ -122,6 +122,22 @@ def test_who_fills_a_gpu_is_said(digits_folder, tmp_path, monkeypatch, capsys, l
         assert line == advice
     else:
         assert line.startswith(f"{advice}; other processes (nvidia-smi lists them) {others}")
+    assert command(digits_folder, tmp_path / "run", "--runs-per-gpu", 2) == 1
+    shared = "runs of this call may be among them) hold" in capsys.readouterr().err
+    assert shared == (others is not None)
+
+
+def test_a_full_gpu_is_not_blamed_for_memory_that_the_machine_lacks(
+    digits_folder, tmp_path, monkeypatch, capsys
+):
+    def refuse(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes. Code 12")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", no_room)
+    monkeypatch.setattr(TrainingRun, "train", refuse)
+    assert command(digits_folder, tmp_path / "run") == 1
+    assert "a batch_size below 16\n" in capsys.readouterr().err
 
 
 def test_memory_that_python_itself_lacks(digits_folder, tmp_path, monkeypatch, capsys):

@@ -44,6 +44,7 @@ LOGGED = (
     "images_per_second",
 )
 
+CPU_SAYS = "can't allocate memory"  # PyTorch's allocator of the machine's own memory
 LITTLE = 0.1  # of a GPU's memory: what this process itself needs beside its tensors is within it
 
 
@@ -63,7 +64,7 @@ def train_into(
     specification, runs = plan["specification"], arguments.runs_per_gpu
     started = datetime.now(UTC)
     fewer = f", or runs_per_gpu below {runs}" if runs > 1 else ""
-    with naming_others():
+    with naming_others(runs):
         run, computation = begin(specification, images, arguments, stop, fewer)
         size = specification["batch_size"]
         smaller = f"a batch_size below {size}" if size > 1 else "a smaller image_size"
@@ -76,16 +77,21 @@ def train_into(
 
 
 @contextmanager
-def naming_others() -> Iterator[None]:
-    """Add to a MemoryError what other processes hold of the GPU: no smaller batch changes that."""
+def naming_others(runs: int) -> Iterator[None]:
+    """Add to a GPU's MemoryError what other processes hold of it: no smaller batch changes that.
+
+    `runs` of this call may share the GPU.
+    """
     try:
         yield
     except MemoryError as error:
-        said = str(error) or "not enough memory"  # as Python itself leaves it
-        raise MemoryError(f"{said}{held_by_others()}") from None
+        said = str(error)
+        if not said or CPU_SAYS in said:  # Python's own has no words
+            raise
+        raise MemoryError(f"{said}{held_by_others(runs)}") from None
 
 
-def held_by_others() -> str:
+def held_by_others(runs: int) -> str:
     """How much of the GPU other processes hold, with what to do; empty where it is not much."""
     if not torch.cuda.is_initialized():
         return ""
@@ -98,8 +104,9 @@ def held_by_others() -> str:
         if others < LITTLE * total:
             return ""
         held = f"about {others / 1e9:.0f} of the GPU's {total / 1e9:.0f} GB"
+    which = "nvidia-smi lists them" + "; runs of this call may be among them" * (runs > 1)
     return (
-        f"; other processes (nvidia-smi lists them) hold {held}: wait for them, "
+        f"; other processes ({which}) hold {held}: wait for them, "
         "or name another GPU by CUDA_VISIBLE_DEVICES"
     )
 
