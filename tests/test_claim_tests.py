@@ -134,16 +134,17 @@ def test_an_exact_number_on_a_border_is_inside_where_the_border_belongs_to_the_c
 
 
 def test_ratios_are_compared_with_numbers_alone_and_that_is_said():
+    """Also where the number is on the right already: an equivalence is of a difference."""
     ratio = "accuracy(resnet/{}, 1) / accuracy(vgg11/none, 1)"
     one = ratio.format("batch")
     for other in (ratio.format("none"), "accuracy(resnet/none, 1)"):
-        for test in (f"{one} > {other}", f"{other} > {one}", f"1 < {one}"):
+        for test in (f"{one} > {other}", f"{other} > {one}", f"1 < {one}", f"{one} = 1 within 0.5"):
             claim = own(test)
             row = check_claims.judge(claim, make_tables(claim, {}), DATASET)
             assert row["verdict"] == "undecided"
-            assert (
-                "put a product or ratio on the left, and a number on the right" in row["evidence"]
-            )
+            assert "with a number on the right, or of `in [low, high]`" in row["evidence"]
+    claim = own(f"{one} in [0.5, 1.5]")
+    assert check_claims.judge(claim, make_tables(claim, {}), DATASET)["verdict"] == "supported"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,10 @@ def _value(node: Compare | Inside | Equivalent, tables: Tables) -> Value:
     if isinstance(node, Compare) and isinstance(node.right, Number):
         return left
     if left.log or right.log:
-        raise UnknownError("put a product or ratio on the left, and a number on the right")
+        raise UnknownError(
+            "a product or ratio stands on the left of <, <=, > or >=, with a number on the right, "
+            "or of `in [low, high]`"
+        )
     return add(left, right, -1.0)
 
 
