@@ -178,7 +178,7 @@ def short_of_memory(advice: str) -> Iterator[None]:
             raise
         said = str(cause).rpartition("DefaultCPUAllocator: ")[2]  # after file and line of its code
         lines = said.splitlines() or [""]
-        line = next(filter(NO_MEMORY.search, lines), lines[0])  # a compiler's error begins with it
+        line = next(filter(NO_MEMORY.search, lines), lines[0])  # a compiler has a line before
         raise MemoryError(f"{line.partition('. ')[0]}; {advice}") from None
 
 

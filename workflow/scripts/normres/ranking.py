@@ -16,10 +16,10 @@ def rank_intervals(mean: np.ndarray, sd: np.ndarray, n: np.ndarray) -> pd.DataFr
     Returns:
         The columns `rank` (1 is the largest mean; means that are equal but for rounding share the
         smaller rank), `rank_low` and `rank_high`, one row per group; NaN for a group without a
-        mean. All K intervals hold at
-        once with about 95 % where groups have as many runs, else perhaps with less: a group's ranks
-        go from 1 + the number of groups significantly above it to K - the number of those below it,
-        where all pairs are compared by Welch's test with Holm's adjustment. (Mogstad, Romano,
+        mean. All K intervals hold at once with about 95 % where groups have as many runs, else
+        perhaps with less: a group's ranks go from 1 + the number of groups significantly above it
+        to K - the number of those below it, where all pairs are compared by Welch's test with
+        Holm's adjustment. (Mogstad, Romano,
         Shaikh & Wilhelm 2024, Review of Economic Studies 91, section 3; Holm instead of their
         bootstrap, which few runs do not carry.) A group whose spread is not known (one run; equal
         runs, beside another number of others) excludes no rank.
