@@ -12,7 +12,7 @@ import check_claims
 from claim_tables import DATASET, PARAMS, make_tables, own
 from normres.claim_tests import Group, Part, holds_for_estimates, holm_refuted, verdict
 from normres.claim_values import Value
-from normres.claim_words import value_words
+from normres.claim_words import claimed_words, value_words
 from normres.inference import holm, mean_interval
 
 NODE = own("accuracy(resnet/none, 1) > 0").readings[""]
@@ -175,3 +175,10 @@ def test_evidence_does_not_round_an_end_onto_the_border_of_the_claim():
     count = above(1.25, Value(1.250001))
     assert verdict(count) == "supported" and value_words(count, 0.95) == "1.250001 % (exact)"
     assert value_words(above(1.25, Value(1.25)), 0.95) == "1.25 % (exact)"
+
+
+def test_the_border_of_a_claim_is_not_rounded():
+    """Else [91.502, ...] would be said to be open where above 91.5 is claimed, which is 91.504."""
+    assert claimed_words(above(91.504)) == "above 91.504"
+    assert claimed_words(above(28_144_010)) == "above 28,144,010"
+    assert claimed_words(above(0.1 + 0.2)) == "above 0.3"

@@ -141,11 +141,16 @@ def claimed_words(part: Part) -> str:
     """What a part claims of its value: "above 0", "91.5 to 93.5", "between -1 and 1"."""
     node = part.node
     if isinstance(node, Inside):
-        return f"{number_words(part.low)} to {number_words(part.high)}"
+        return f"{_border_words(part.low)} to {_border_words(part.high)}"
     if isinstance(node, Equivalent):
-        return f"between -{number_words(part.high)} and {number_words(part.high)}"
+        return f"between -{_border_words(part.high)} and {_border_words(part.high)}"
     bound = part.low if math.isfinite(part.low) else part.high
-    return f"{COMPARED[node.operator]} {number_words(bound)}"
+    return f"{COMPARED[node.operator]} {_border_words(bound)}"
+
+
+def _border_words(border: float) -> str:
+    """A border as the claim has it: rounded, as values are, it could pass the value beside it."""
+    return f"{border:.12g}" if border != int(border) else number_words(border)
 
 
 def part_words(part: Part, last: int, refuted: bool, alpha: float = ALPHA) -> str:
