@@ -197,6 +197,18 @@ def test_a_network_of_another_number_of_classes_is_refused(monkeypatch, outputs)
         count_complexity.count_network(specify("convnet"), (3, 32, 32), 10)
 
 
+def test_a_network_of_several_outputs_is_refused(monkeypatch):
+    class Auxiliary(nn.Sequential):
+        def forward(self, images):
+            logits = super().forward(images)
+            return logits, logits
+
+    build = count_complexity.build_network
+    monkeypatch.setattr(count_complexity, "build_network", lambda *given: Auxiliary(build(*given)))
+    with pytest.raises(InputError, match="convnet: two images give a tuple, not a logit for each"):
+        count_complexity.count_network(specify("convnet"), (3, 32, 32), 10)
+
+
 def test_instance_norm_of_a_single_pixel_is_refused():
     with pytest.raises(InputError, match="instance needs maps of 2 pixels"):
         count("resnet", "instance", (3, 4, 4))

@@ -89,10 +89,12 @@ def count_network(
     counted = count(network, input_shape)
     with torch.no_grad():
         logits = network(torch.zeros(2, *input_shape))
-    if logits.shape != (2, classes):
+    shape = getattr(logits, "shape", None)  # several outputs, as a tuple, have none
+    if shape != (2, classes):
+        given = f"a {type(logits).__name__}" if shape is None else f"an output of shape {(*shape,)}"
         raise InputError(
-            f"{specification['model']}: two images give an output of shape {tuple(logits.shape)}, "
-            f"not a logit for each of {classes} classes, which is (2, {classes})"
+            f"{specification['model']}: two images give {given}, not a logit for each of {classes} "
+            f"classes, which is (2, {classes})"
         )
     return replace(counted, **asdict(measure_bias_redundancy(specification, input_shape, classes)))
 
