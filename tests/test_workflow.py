@@ -148,11 +148,11 @@ def test_a_norm_timing_that_is_killed_leaves_the_rest(tmp_path):
 def test_a_run_that_is_killed_with_its_shell_stops_nothing(tmp_path):
     """As by a scheduler that watches memory: no process of the job is left to record anything."""
     project = Project.create(tmp_path / "project", tiny={**ONE, "seeds": [0, 1]})
-    begins = "    run, computation = begin("
+    begins = "        run, computation = begin("
     kills = (
-        "    if specification['seed'] == 1:\n"
-        "        for process in (__import__('os').getppid(), __import__('os').getpid()):\n"
-        "            __import__('os').kill(process, 9)\n"
+        "        if specification['seed'] == 1:\n"
+        "            for process in (__import__('os').getppid(), __import__('os').getpid()):\n"
+        "                __import__('os').kill(process, 9)\n"
     )
     project.edit("workflow/scripts/normres/attempt.py", begins, kills + begins)
     result = project.snakemake("results/tiny/runs.csv")
