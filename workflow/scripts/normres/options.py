@@ -84,13 +84,8 @@ def resolve(
     Raises InputError where the network or the norm takes an option that there is not.
     """
     schemas = option_schemas()
-    for kind, name in (("networks", model), ("norms", norm)):
-        for option in catalog.options(kind, name):
-            if option not in schemas:
-                raise InputError(
-                    f"{catalog.PACKAGE / kind / name}.py: `build` takes {option!r}, which is no "
-                    f"option of {SCHEMA_FILE.name}; add it there, or make it a constant"
-                )
+    _check_build("networks", model)
+    _check_build("norms", norm)
     optimizer = given.get("optimizer", schemas["optimizer"]["default"])
     specification = {"model": model, "norm": norm, "seed": seed, "epochs": epochs}
     for option, option_schema in schemas.items():
@@ -98,6 +93,15 @@ def resolve(
             value = given.get(option, option_schema["default"])
             specification[option] = float(value) if option_schema["type"] == "number" else value
     return specification | own_seeds(seed, given)
+
+
+def _check_build(kind: str, name: str) -> None:
+    unknown = [option for option in catalog.options(kind, name) if option not in option_schemas()]
+    if unknown:
+        raise InputError(
+            f"{catalog.PACKAGE / kind / name}.py: `build` takes {unknown[0]!r}, which is no option "
+            f"of {SCHEMA_FILE.name}; add it there, or make it a constant"
+        )
 
 
 def own_seeds(seed: int, given: Mapping[str, Any]) -> dict[str, int]:
