@@ -23,7 +23,7 @@ def visible_gpus() -> list[str]:
 
     Those that the variable names, where it is set, unseen; else those of nvidia-smi that PyTorch
     can use, by their place on the PCI bus. As in CUDA, a name that can be no GPU's hides all
-    that come after it; a GPU that is named twice is one.
+    that come after it. A GPU that is named twice counts once: each run is given one name.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
